@@ -1,0 +1,113 @@
+"""What Plumbline answers: a Decision, with everything that an auditor needs to compute it again."""
+
+import enum
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+from plumbline.transaction import Transaction
+
+
+@enum.unique
+class Outcome(enum.Enum):
+    """The closed, ordered set of answers: approve < review < decline."""
+
+    APPROVE = "approve"
+    REVIEW = "review"
+    DECLINE = "decline"
+
+    @property
+    def severity(self) -> int:
+        """0 for approve, 1 for review, 2 for decline."""
+        return _SEVERITY[self]
+
+    def __lt__(self, other: "Outcome") -> bool:
+        return self.severity < other.severity
+
+
+_SEVERITY = {outcome: severity for severity, outcome in enumerate(Outcome)}
+
+
+class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """Where a message came from, and when the broker took it in."""
+
+    topic: str
+    partition: int
+    offset: int
+    appended_at_ms: Annotated[int, Meta(description="Broker's append time, milliseconds since 1970 UTC.")]
+
+
+class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """One model version's answer; `value` is a float32, written so that it reads back to the same bits."""
+
+    model_version: int
+    value: Annotated[float, Meta(ge=0, le=1)]
+
+
+class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+    """Why an outcome was chosen: a feature, a rule, or a fault.
+
+    kind `feature`: code is a feature's name, and effect is what its value added to the score's logit.
+    kind `rule`: code names the policy's rule. kind `fault`: code is `model_unavailable`.
+    """
+
+    kind: Literal["feature", "rule", "fault"]
+    code: str
+    effect: float | None = None
+
+
+MODEL_UNAVAILABLE = Reason("fault", "model_unavailable")
+
+
+class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="decision"):
+    """One transaction's answer, and what it was computed from.
+
+    history: the int64 values of the declaration's measures, in its order; fingerprint: that declaration.
+    scores: one a model version asked, the deciding one first; empty when no model answered.
+    decided_at: our clock, microseconds since 1970 UTC.
+    """
+
+    transaction: Transaction
+    source: Source
+    history: tuple[int, ...]
+    fingerprint: str
+    scores: tuple[Score, ...]
+    policy_version: str
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    decided_at: int
+
+
+class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):
+    """A served model: its name, number, the declaration it was trained under, and when it was made."""
+
+    name: str
+    version: int
+    fingerprint: str
+    created_at: int
+
+
+class Alert(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision that an analyst should look at, with the money at stake if the model is right."""
+
+    transaction_id: str
+    outcome: Outcome
+    expected_loss_minor: int
+    opened_at: int
+
+
+def alert_of(decision: Decision) -> Alert | None:
+    """The Alert that a decision opens; None when it was approved.
+
+    Without a score the whole amount counts as the expected loss: what nobody judged comes first.
+    """
+    if decision.outcome is Outcome.APPROVE:
+        return None
+    score = decision.scores[0].value if decision.scores else 1.0
+    return Alert(
+        transaction_id=decision.transaction.transaction_id,
+        outcome=decision.outcome,
+        expected_loss_minor=round(score * decision.transaction.amount_minor),
+        opened_at=decision.decided_at,
+    )

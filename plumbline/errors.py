@@ -1,0 +1,119 @@
+"""Every error Plumbline raises on purpose, as a small tree whose branches tell the caller what to do.
+
+`Invalid`    the input is wrong: set it aside (dead-letter) or correct it; trying again cannot help.
+`Retryable`  a part cannot be reached at present: try again, and meanwhile degrade, never approve.
+`NotFound`   the thing named does not exist here.
+`Refused`    the request was understood, and is not allowed in the present state.
+`Unready`    this machine lacks something that a person must supply; the message says what.
+
+Status codes and exit codes are chosen at the edges (`plumbline.cli`, `app`), never here.
+"""
+
+from typing import Any
+
+SHOWN_CHARACTERS = 80
+
+
+def shown(value: object) -> str:
+    """`repr` of a value, cut to 80 characters, so that a hostile value cannot flood a log.
+
+    >>> shown("x" * 200)[-3:]
+    '...'
+    """
+    text = repr(value)
+    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+
+
+class PlumblineError(Exception):
+    """Base of all errors raised on purpose."""
+
+
+class Invalid(PlumblineError, ValueError):
+    """Input that can never be accepted: which field, which value, what was allowed."""
+
+    def __init__(self, subject: str, field: str, value: Any, allowed: str) -> None:
+        self.subject = subject
+        self.field = field
+        self.value = value
+        self.allowed = allowed
+        super().__init__(f"{subject}: {field} is {shown(value)}: expected {allowed}")
+
+
+class InvalidTransaction(Invalid):
+    """A message on `transactions` that is no Transaction; it goes to the dead-letter topic."""
+
+
+class InvalidLabel(Invalid):
+    """A message on `labels` that is no Label; it goes to the dead-letter topic."""
+
+
+class InvalidControl(Invalid):
+    """A message on `control` that is neither a policy nor an assignment."""
+
+
+class InvalidSetting(Invalid):
+    """An environment variable `PLUMBLINE_*` with a wrong name or value."""
+
+
+class InvalidArchive(Invalid):
+    """A file or an archive that an importer or reader cannot accept; `field` names row and column."""
+
+
+class InvalidDeclaration(Invalid):
+    """A feature or measure that contradicts itself or another one."""
+
+
+class Retryable(PlumblineError):
+    """A part that cannot be reached at present."""
+
+
+class ModelUnavailable(Retryable):
+    """The model server gave no score in time; the decision falls back to rules and review."""
+
+
+class BrokerUnavailable(Retryable):
+    """Kafka cannot be reached."""
+
+
+class StoreUnavailable(Retryable):
+    """The SQL database cannot be reached."""
+
+
+class NotFound(PlumblineError):
+    """The thing named does not exist here."""
+
+
+class ModelVersionNotFound(NotFound):
+    """No such model version in the base path or registry."""
+
+
+class TransactionNotFound(NotFound):
+    """No decision with this transaction id."""
+
+
+class Refused(PlumblineError):
+    """Understood, and not allowed in the present state."""
+
+
+class FingerprintMismatch(Refused):
+    """Two parts that were built from different feature declarations must not work together."""
+
+    def __init__(self, part: str, found: str, expected: str, remedy: str) -> None:
+        self.part = part
+        self.found = found
+        self.expected = expected
+        super().__init__(
+            f"{part} was made with feature declaration {found}, but this process runs {expected}: {remedy}"
+        )
+
+
+class SnapshotRefused(Refused):
+    """A snapshot that is corrupt, cut short, or of another format; rebuild it from the journal."""
+
+
+class Fenced(Refused):
+    """Another scorer leads now; this one must stop writing at once."""
+
+
+class Unready(PlumblineError):
+    """This machine lacks something; the message is one sentence that says what to do."""

@@ -1,0 +1,54 @@
+"""What became known about a transaction, by whom, and when: the only way fraud enters history and training."""
+
+from typing import Annotated, Final, Literal
+
+import msgspec
+from msgspec import Meta
+
+from plumbline.errors import InvalidLabel
+from plumbline.transaction import AHEAD_MAX_US, Id, TimeUs, explained
+
+Verdict = Literal["fraud", "genuine", "unsure"]
+"""`unsure` is kept and shown, and neither reaches history nor trains a model."""
+
+LabelSource = Literal["analyst", "chargeback", "maturity", "archive"]
+
+NOTE_MAX_CHARACTERS: Final = 2000
+LABEL_MAX_BYTES: Final = 12_288
+
+
+class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One statement about one transaction; a later one adds to it, and never erases it."""
+
+    label_id: Id
+    transaction_id: Id
+    verdict: Verdict
+    source: LabelSource
+    known_at: TimeUs
+    by: Annotated[str, Meta(max_length=128, description="Who said it: an analyst's log-in, or a feed's name.")] = ""
+    note: Annotated[str, Meta(max_length=NOTE_MAX_CHARACTERS, description="The analyst's own words.")] = ""
+
+
+_decoder = msgspec.json.Decoder(Label)
+
+
+def parse(raw: bytes, now_us: int) -> Label:
+    """The Label in a message's bytes.
+
+    raw: UTF-8 JSON object of at most 12,288 bytes; now_us: our clock, microseconds since 1970 UTC.
+    Raises InvalidLabel, which names the field, its value and what was allowed.
+    """
+    if len(raw) > LABEL_MAX_BYTES:
+        raise InvalidLabel("label", "record", f"{len(raw)} bytes", f"{LABEL_MAX_BYTES} bytes or fewer")
+    try:
+        label = _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise explained(InvalidLabel, "label", raw, error) from None
+    if label.known_at > now_us + AHEAD_MAX_US:
+        raise InvalidLabel(
+            f"label {label.label_id}",
+            "known_at",
+            label.known_at,
+            f"a time at most one day ahead of now ({now_us})",
+        )
+    return label

@@ -1,0 +1,69 @@
+"""The names of topics and metrics, each in this one place."""
+
+import enum
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+HOUR_MS: Final = 3_600_000
+DAY_MS: Final = 24 * HOUR_MS
+
+
+@enum.unique
+class Topic(enum.Enum):
+    """Every topic, by the name it has when no prefix is set."""
+
+    TRANSACTIONS = "transactions"
+    LABELS = "labels"
+    CONTROL = "control"
+    DECISIONS = "decisions"
+    DEAD_LETTER = "transactions.dead-letter"
+    SCORER_LEASE = "scorer-lease"
+
+
+@dataclass(frozen=True, slots=True)
+class TopicSettings:
+    """How a topic is created; partitions None means that a setting decides."""
+
+    partitions: int | None
+    config: dict[str, str] = field(default_factory=dict)
+
+
+TOPIC_SETTINGS: Final[dict[Topic, TopicSettings]] = {
+    Topic.TRANSACTIONS: TopicSettings(
+        None, {"retention.ms": str(7 * DAY_MS), "message.timestamp.type": "LogAppendTime"}
+    ),
+    Topic.LABELS: TopicSettings(1, {"retention.ms": str(30 * DAY_MS), "message.timestamp.type": "LogAppendTime"}),
+    Topic.CONTROL: TopicSettings(1, {"cleanup.policy": "compact", "message.timestamp.type": "LogAppendTime"}),
+    Topic.DECISIONS: TopicSettings(
+        1, {"retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"}
+    ),
+    Topic.DEAD_LETTER: TopicSettings(1, {"retention.ms": str(28 * DAY_MS)}),
+    Topic.SCORER_LEASE: TopicSettings(1, {"retention.ms": str(HOUR_MS)}),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Metric:
+    """A Prometheus metric: its name, kind, meaning and labels."""
+
+    name: str
+    kind: Literal["counter", "gauge", "histogram"]
+    help: str
+    labels: tuple[str, ...] = ()
+
+
+METRICS: Final = (
+    Metric("plumbline_decisions_total", "counter", "Decisions journaled.", ("outcome",)),
+    Metric("plumbline_conflicts_total", "counter", "Transactions whose id had been decided before."),
+    Metric("plumbline_rejected_total", "counter", "Messages sent to the dead-letter topic.", ("topic",)),
+    Metric("plumbline_labels_total", "counter", "Labels journaled.", ("effect",)),
+    Metric("plumbline_model_unavailable_total", "counter", "Decisions made without a score."),
+    Metric("plumbline_leader", "gauge", "1 while this scorer leads, 0 while it stands by."),
+    Metric("plumbline_lag_transactions", "gauge", "Transactions waiting to be scored."),
+    Metric("plumbline_batch_transactions", "histogram", "Transactions in a micro-batch."),
+    Metric("plumbline_stage_seconds", "histogram", "Time of one stage of a micro-batch.", ("stage",)),
+    Metric("plumbline_ledger_sequence", "gauge", "Newest journal sequence stored in SQL."),
+    Metric("plumbline_alerts_open", "gauge", "Alerts that wait for an analyst."),
+    Metric("plumbline_audit_compared", "gauge", "Decisions compared by the newest audit."),
+    Metric("plumbline_audit_different", "gauge", "Differences found by the newest audit; anything but 0 is an incident."),
+)

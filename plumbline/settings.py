@@ -1,0 +1,167 @@
+"""Settings of every process, read once from the environment (`PLUMBLINE_*`) at start.
+
+A field is declared once, with its unit in its name, its range in its type and its help beside it; reading,
+checking, `plumbline settings` and the docs table derive from that. A `PLUMBLINE_*` variable that no field declares is
+an error, since a misspelt name would otherwise be a silent default. Secrets have no default and are masked.
+"""
+
+import os
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from plumbline.errors import InvalidSetting
+
+PREFIX = "PLUMBLINE_"
+
+Port = Annotated[int, Meta(ge=0, le=65535)]
+Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
+
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a deployment may change; see `plumbline settings` for values and where they came from."""
+
+    data_dir: Annotated[str, Meta(description="Folder for everything Plumbline writes on this machine.")] = "var"
+    log_format: Annotated[
+        Literal["console", "json"], Meta(description="How log lines are written to standard error.")
+    ] = "console"
+
+    kafka_bootstrap: Annotated[
+        str, Meta(min_length=1, description="Kafka brokers, host:port, separated by commas.")
+    ] = "127.0.0.1:9092"
+    topic_prefix: Annotated[
+        str, Meta(pattern=r"^[a-zA-Z0-9._-]*$", max_length=100, description="Put before every topic and group name.")
+    ] = ""
+    transactions_partitions: Annotated[
+        int, Meta(ge=1, le=1000, description="Partitions of the transactions topic when it is created here.")
+    ] = 1
+
+    model_name: Annotated[
+        str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", description="Name under which the model is served.")
+    ] = "plumbline"
+    model_server: Annotated[
+        str, Meta(min_length=1, description="host:port of the model server's gRPC endpoint.")
+    ] = "127.0.0.1:8500"
+    model_deadline_ms: Annotated[
+        Milliseconds, Meta(description="Deadline of one Predict call; one retry is made within twice this time.")
+    ] = 1000
+
+    batch_max_transactions: Annotated[
+        int, Meta(ge=1, le=512, description="Most transactions that one micro-batch scores.")
+    ] = 512
+    snapshot_every_transactions: Annotated[
+        int, Meta(ge=1000, description="Transactions between two snapshots of the history.")
+    ] = 200_000
+    remembered_transactions: Annotated[
+        int,
+        Meta(ge=1024, description="Newest transactions whose ids are remembered, to know duplicates and their labels."),
+    ] = 4_000_000
+
+    database_url: Annotated[
+        str, Meta(description="SQLAlchemy address of the store; empty: SQLite in data_dir.")
+    ] = ""
+    database_password_file: Annotated[
+        str, Meta(description="File that holds the database password, put into database_url; empty: none.")
+    ] = ""
+
+    http_host: Annotated[str, Meta(description="Address the console listens on.")] = "127.0.0.1"
+    http_port: Annotated[Port, Meta(description="Port the console listens on.")] = 8080
+    https_only: Annotated[
+        bool, Meta(description="Console cookies are sent over HTTPS only; off for a laptop without a gateway.")
+    ] = True
+    trusted_proxies: Annotated[
+        int, Meta(ge=0, le=5, description="Gateways in front of the console whose forwarding headers are believed.")
+    ] = 0
+    secret_key: Annotated[
+        Annotated[str, Meta(min_length=32)] | None,
+        Meta(description="Key that signs the console's sessions; 32 characters or more."),
+    ] = None
+    password_salt: Annotated[
+        Annotated[str, Meta(min_length=16)] | None,
+        Meta(description="Salt mixed into password hashes; 16 characters or more."),
+    ] = None
+
+    metrics_port: Annotated[
+        Port, Meta(description="Port of this process's Prometheus metrics, on the loopback address; 0: none.")
+    ] = 0
+
+    @property
+    def data_path(self) -> Path:
+        """`data_dir` as a path."""
+        return Path(self.data_dir)
+
+
+SECRETS = frozenset({"secret_key", "password_salt"})
+
+
+def variable(field: str) -> str:
+    """Name of the environment variable of a field.
+
+    >>> variable("http_port")
+    'PLUMBLINE_HTTP_PORT'
+    """
+    return PREFIX + field.upper()
+
+
+def load(environ: Mapping[str, str] | None = None) -> Settings:
+    """Settings from an environment (the process's own when none is given).
+
+    A secret may also come from a file named by `PLUMBLINE_<NAME>_FILE`, as container secrets do.
+    Raises InvalidSetting for an unknown `PLUMBLINE_*` name or a value outside its field's range.
+    """
+    environ = os.environ if environ is None else environ
+    fields = {variable(name): name for name in Settings.__struct_fields__}
+    files = {variable(name) + "_FILE": name for name in SECRETS}
+    given: dict[str, str] = {}
+    for name, value in environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name in files:
+            try:
+                given[files[name]] = Path(value).read_text().strip()
+            except OSError as error:
+                raise InvalidSetting("environment", name, value, f"a readable file ({error.strerror})") from error
+        elif name in fields:
+            given[fields[name]] = value
+        else:
+            known = ", ".join(sorted([*fields, *files]))
+            raise InvalidSetting("environment", name, value, f"one of {known}")
+    for name, value in given.items():
+        _check(name, value)
+    return msgspec.convert(given, Settings, strict=False)
+
+
+def _check(name: str, value: str) -> None:
+    try:
+        msgspec.convert({name: value}, Settings, strict=False)
+    except msgspec.ValidationError as error:
+        reason = str(error).split(" - at ")[0]
+        shown_value = "(masked)" if name in SECRETS else value
+        raise InvalidSetting("environment", variable(name), shown_value, reason.removeprefix("Expected ")) from None
+
+
+def described(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
+    """One row a setting: variable, value (secrets masked), source (environment or default), help."""
+    environ = os.environ if environ is None else environ
+    schema = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    for name in Settings.__struct_fields__:
+        value = getattr(settings, name)
+        if name in SECRETS:
+            value = "(not set)" if value is None else "(masked)"
+        given = variable(name) in environ or variable(name) + "_FILE" in environ
+        yield {
+            "variable": variable(name),
+            "value": str(value),
+            "source": "environment" if given else "default",
+            "help": _help(schema[name]),
+        }
+
+
+def _help(schema: dict[str, Any]) -> str:
+    if "description" in schema:
+        return str(schema["description"])
+    return next((str(part["description"]) for part in schema.get("anyOf", []) if "description" in part), "")

@@ -1,0 +1,130 @@
+"""Layer 1: a transaction as the payment platform sends it, parsed once, by one parser, for stream, batch and API.
+
+Frozen msgspec Structs are the wire type, the domain type and the JSON Schema at once. Whatever `parse` accepts is
+canonical: text, and integers that fit int64. No float enters here, so nothing can be rounded.
+"""
+
+import re
+from typing import Annotated, Any, Final, TypeVar, get_args
+
+import msgspec
+from msgspec import Meta
+
+from plumbline.codes import Channel, Country, Currency
+from plumbline.errors import Invalid, InvalidTransaction
+
+SECOND_US: Final = 1_000_000
+DAY_US: Final = 86_400 * SECOND_US
+
+AMOUNT_MAX_MINOR: Final = 10**12
+"""Ten thousand million of a currency with cents: sums of 9 million such amounts still fit int64."""
+
+AHEAD_MAX_US: Final = DAY_US
+"""How far a platform's clock may run ahead of ours: one day, which also covers a wrong time zone."""
+
+RECORD_MAX_BYTES: Final = 4096
+
+# `$` alone would let a trailing line feed pass.
+ID_PATTERN = r"^[!-~]+$(?!\n)"
+Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=ID_PATTERN, description="1 to 64 printable ASCII characters, no space.")]
+OptionalId = Annotated[str, Meta(max_length=64, pattern=r"^[!-~]*$(?!\n)", description="As an id, or empty where there is none.")]
+TimeUs = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Microseconds since 1970-01-01 UTC.")]
+AmountMinor = Annotated[int, Meta(ge=0, le=AMOUNT_MAX_MINOR, description="Minor units of the currency (cents).")]
+LatitudeE6 = Annotated[int, Meta(ge=-90_000_000, le=90_000_000, description="Degrees north, times 1,000,000.")]
+LongitudeE6 = Annotated[int, Meta(ge=-180_000_000, le=180_000_000, description="Degrees east, times 1,000,000.")]
+Mcc = Annotated[str, Meta(pattern=r"^[0-9]{4}$(?!\n)", description="ISO 18245 merchant category; 0000 where unknown.")]
+
+
+InvalidKind = TypeVar("InvalidKind", bound=Invalid)
+
+
+class Transaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """One payment, as its platform reports it."""
+
+    transaction_id: Id
+    occurred_at: TimeUs
+    account_id: Id
+    merchant_id: Id
+    device_id: OptionalId = ""
+    amount_minor: AmountMinor
+    currency: Currency
+    channel: Channel
+    mcc: Mcc
+    country: Country
+    latitude_e6: LatitudeE6 | None = None
+    longitude_e6: LongitudeE6 | None = None
+
+
+_CODES = {
+    "channel": "one of " + ", ".join(get_args(Channel)),
+    "country": "an ISO 3166 alpha-2 code such as DE (ZZ where unknown)",
+    "currency": "an ISO 4217 code such as EUR (XXX where unknown)",
+}
+
+_decoder = msgspec.json.Decoder(Transaction)
+encode = msgspec.json.Encoder().encode
+
+
+def parse(raw: bytes, now_us: int) -> Transaction:
+    """The Transaction in a message's bytes.
+
+    raw: UTF-8 JSON object of at most 4,096 bytes; now_us: our clock, microseconds since 1970 UTC.
+    Raises InvalidTransaction, which names the field, its value and what was allowed.
+    """
+    if len(raw) > RECORD_MAX_BYTES:
+        raise InvalidTransaction("transaction", "record", f"{len(raw)} bytes", f"{RECORD_MAX_BYTES} bytes or fewer")
+    try:
+        transaction = _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise explained(InvalidTransaction, "transaction", raw, error) from None
+    check(transaction, now_us)
+    return transaction
+
+
+def check(transaction: Transaction, now_us: int) -> None:
+    """The rules that need more than one field or the clock; every maker of a Transaction calls it.
+
+    now_us: our clock, microseconds since 1970 UTC. Raises InvalidTransaction.
+    """
+    if transaction.occurred_at > now_us + AHEAD_MAX_US:
+        raise InvalidTransaction(
+            f"transaction {transaction.transaction_id}",
+            "occurred_at",
+            transaction.occurred_at,
+            f"a time at most one day ahead of now ({now_us})",
+        )
+    if (transaction.latitude_e6 is None) != (transaction.longitude_e6 is None):
+        missing = "latitude_e6" if transaction.latitude_e6 is None else "longitude_e6"
+        raise InvalidTransaction(
+            f"transaction {transaction.transaction_id}", missing, None, "both latitude_e6 and longitude_e6, or neither"
+        )
+
+
+def explained(kind: type[InvalidKind], subject: str, raw: bytes, error: Exception) -> InvalidKind:
+    """An `Invalid` error of the given kind that names field, value and what was allowed.
+
+    raw: the bytes that msgspec refused; error: what it raised.
+    """
+    text = str(error)
+    if not isinstance(error, msgspec.ValidationError):
+        return kind(subject, "record", raw, f"one JSON object in UTF-8 ({text})")
+    reason, _, path = text.partition(" - at `$")
+    field = path.strip("`.") or "record"
+    value: Any = raw
+    try:
+        body = msgspec.json.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as broken:
+        return kind(subject, field, raw, f"one JSON object in UTF-8 ({broken})")
+    if isinstance(body, dict):
+        if isinstance(body.get("transaction_id"), str):
+            subject = f"{subject} {body['transaction_id'][:64]}"
+        unknown = re.search(r"unknown field `(.*)`$", reason)
+        if unknown:
+            return kind(subject, unknown[1][:64], body.get(unknown[1]), "no such field")
+        absent = re.search(r"missing required field `(.*)`$", reason)
+        if absent:
+            return kind(subject, absent[1], None, "this field to be present")
+        value = body.get(field, raw)
+        if field in _CODES:
+            return kind(subject, field, value, _CODES[field])
+    return kind(subject, field, value, reason.removeprefix("Expected "))
