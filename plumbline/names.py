@@ -65,5 +65,7 @@ METRICS: Final = (
     Metric("plumbline_ledger_sequence", "gauge", "Newest journal sequence stored in SQL."),
     Metric("plumbline_alerts_open", "gauge", "Alerts that wait for an analyst."),
     Metric("plumbline_audit_compared", "gauge", "Decisions compared by the newest audit."),
-    Metric("plumbline_audit_different", "gauge", "Differences found by the newest audit; anything but 0 is an incident."),
+    Metric(
+        "plumbline_audit_different", "gauge", "Differences found by the newest audit; anything but 0 is an incident."
+    ),
 )

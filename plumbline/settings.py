@@ -21,7 +21,6 @@ Port = Annotated[int, Meta(ge=0, le=65535)]
 Milliseconds = Annotated[int, Meta(ge=1, le=600_000)]
 
 
-
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a deployment may change; see `plumbline settings` for values and where they came from."""
 
@@ -43,9 +42,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_name: Annotated[
         str, Meta(pattern=r"^[a-zA-Z0-9_.-]{1,64}$", description="Name under which the model is served.")
     ] = "plumbline"
-    model_server: Annotated[
-        str, Meta(min_length=1, description="host:port of the model server's gRPC endpoint.")
-    ] = "127.0.0.1:8500"
+    model_server: Annotated[str, Meta(min_length=1, description="host:port of the model server's gRPC endpoint.")] = (
+        "127.0.0.1:8500"
+    )
     model_deadline_ms: Annotated[
         Milliseconds, Meta(description="Deadline of one Predict call; one retry is made within twice this time.")
     ] = 1000
@@ -61,9 +60,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(ge=1024, description="Newest transactions whose ids are remembered, to know duplicates and their labels."),
     ] = 4_000_000
 
-    database_url: Annotated[
-        str, Meta(description="SQLAlchemy address of the store; empty: SQLite in data_dir.")
-    ] = ""
+    database_url: Annotated[str, Meta(description="SQLAlchemy address of the store; empty: SQLite in data_dir.")] = ""
     database_password_file: Annotated[
         str, Meta(description="File that holds the database password, put into database_url; empty: none.")
     ] = ""

@@ -26,8 +26,13 @@ RECORD_MAX_BYTES: Final = 4096
 
 # `$` alone would let a trailing line feed pass.
 ID_PATTERN = r"^[!-~]+$(?!\n)"
-Id = Annotated[str, Meta(min_length=1, max_length=64, pattern=ID_PATTERN, description="1 to 64 printable ASCII characters, no space.")]
-OptionalId = Annotated[str, Meta(max_length=64, pattern=r"^[!-~]*$(?!\n)", description="As an id, or empty where there is none.")]
+Id = Annotated[
+    str,
+    Meta(min_length=1, max_length=64, pattern=ID_PATTERN, description="1 to 64 printable ASCII characters, no space."),
+]
+OptionalId = Annotated[
+    str, Meta(max_length=64, pattern=r"^[!-~]*$(?!\n)", description="As an id, or empty where there is none.")
+]
 TimeUs = Annotated[int, Meta(ge=0, le=2**53 - 1, description="Microseconds since 1970-01-01 UTC.")]
 AmountMinor = Annotated[int, Meta(ge=0, le=AMOUNT_MAX_MINOR, description="Minor units of the currency (cents).")]
 LatitudeE6 = Annotated[int, Meta(ge=-90_000_000, le=90_000_000, description="Degrees north, times 1,000,000.")]

@@ -1,0 +1,69 @@
+# Everything a newcomer needs: `make demo` shows Plumbline, `make test` checks it. Both install what they need into .venv first.
+.DEFAULT_GOAL := help
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DELETE_ON_ERROR:
+
+BIN := .venv/bin
+PACKAGES := plumbline observe features archive store serving streaming training app benchmarks
+FAST := not kafka and not slow and not browser and not postgres
+# Two workers: a broker, a browser and a database each take a core of their own.
+WORKERS ?= 2
+PYTEST_OPTIONS ?=
+
+.PHONY: help demo test check static fast bench venv system frontend proto schemas lock clean
+
+help: ## Show this list
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+demo: venv frontend ## Install, start every part on this machine, and print the console's address (DEMO_SECONDS=60 ends by itself)
+	@exec $(BIN)/plumbline demo
+
+test: system venv frontend static ## Every check and every test: what CI runs
+	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_OPTIONS) tests
+
+check: venv static fast ## Format, lint, types, import directions and the fast tests, in about a minute
+
+static:
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fast:
+	$(BIN)/python -m pytest -n $(WORKERS) -m "$(FAST)" $(PYTEST_OPTIONS) tests
+
+bench: venv ## Run every benchmark; the last line of each is one JSON object
+	@for module in benchmarks/*.py; do \
+	  name=$$(basename $$module .py); \
+	  if grep -q '__main__' $$module; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name --json; fi; \
+	done
+
+venv: .venv/.installed ## Install the locked requirements and Plumbline itself into .venv
+
+.venv/.installed: requirements.lock pyproject.toml deploy/local/venv.sh
+	@deploy/local/venv.sh
+	@touch $@
+
+system: ## Install the system packages that tests use (Debian and Ubuntu); elsewhere print what is missing
+	@deploy/local/system.sh
+
+frontend: .venv/.frontend ## Install the console's locked npm packages and copy what it serves
+
+.venv/.frontend: .venv/.installed $(wildcard package.json package-lock.json app/package.json app/package-lock.json app/frontend.py)
+	$(BIN)/python -m app.frontend
+	@touch $@
+
+proto: venv ## Compile the model server's messages
+	$(BIN)/python -m serving.compile_proto
+
+schemas: venv ## Write docs/schemas from the types
+	$(BIN)/plumbline schemas
+
+lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
+	@command -v uv >/dev/null || { echo "make lock needs uv: see https://docs.astral.sh/uv/" >&2; exit 1; }
+	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --quiet --no-header pyproject.toml -o requirements.lock
+
+clean: ## Remove everything that make and the demo made
+	rm -rf .venv build dist var node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
