@@ -1,0 +1,212 @@
+"""The one layout in which past transactions and labels are kept: Parquet by UTC day, in arrival order.
+
+    DIR/archive.json                              the manifest: what it holds, and the digest over all of it
+    DIR/SHA256SUMS                                every data file's SHA-256
+    DIR/transactions/day=YYYY-MM-DD.parquet       a day's transactions, ascending by `sequence`
+    DIR/labels/day=YYYY-MM-DD.parquet             the labels that became known on that day, ascending by `sequence`
+
+`sequence` is the arrival order over transactions and labels together. It is negative and ends at -1, since an archive
+is what happened before the journal's first record (sequence 0). `archive.write` makes archives; this module reads them.
+"""
+
+import datetime
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from archive.manifest import (
+    ARRIVAL,
+    LABEL_SCHEMA,
+    PARTS,
+    STORED_SCHEMA,
+    SUMS_NAME,
+    TRANSACTION_SCHEMA,
+    Manifest,
+    data_files,
+    digest_of,
+    file_sha256,
+    read_manifest,
+)
+from archive.write import Chunk, Labels
+from archive.write import write_archive as _write
+from plumbline.errors import InvalidArchive
+from plumbline.transaction import DAY_US
+
+__all__ = ["LABEL_SCHEMA", "TRANSACTION_SCHEMA", "Archive", "Manifest", "open_archive", "write_archive"]
+
+BATCH_ROWS = 65_536
+_EPOCH = datetime.date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """An archive on disk; nothing of it but the manifest is held in memory."""
+
+    path: Path
+    manifest: Manifest
+
+    def transactions(
+        self, since_us: int | None = None, until_us: int | None = None, columns: Sequence[str] | None = None
+    ) -> Iterator[pa.RecordBatch]:
+        """Transactions in arrival order, a RecordBatch of at most 65,536 rows at a time, none empty.
+
+        since_us, until_us: half-open range of `occurred_at`, microseconds since 1970 UTC; None is unbounded.
+        columns: names to read, in the order wanted (all, led by `sequence`, when None).
+        Raises InvalidArchive for an unknown column or a file that cannot be read.
+        """
+        return self._batches("transactions", since_us, until_us, columns)
+
+    def labels(
+        self, since_us: int | None = None, until_us: int | None = None, columns: Sequence[str] | None = None
+    ) -> pa.Table:
+        """Labels in arrival order, as one table; the range is half-open on `known_at`. Raises as `transactions`."""
+        schema = _selected("labels", columns)
+        return pa.Table.from_batches(self._batches("labels", since_us, until_us, columns), schema=schema)
+
+    def arrivals(
+        self, since_us: int | None = None, until_us: int | None = None
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Transactions and labels merged by `sequence`: pairs ("transactions" or "labels", their next rows).
+
+        Each RecordBatch is the longest run of one kind (at most 65,536 rows), a view with no copy; the range is
+        half-open on the arrival time of either kind.
+        """
+        labels = self._batches("labels", since_us, until_us, None)
+        waiting = next(labels, None)
+        for batch in self._batches("transactions", since_us, until_us, None):
+            sequence = _int64(batch, "sequence")
+            start = 0
+            while start < len(sequence):
+                while waiting is not None and _int64(waiting, "sequence")[0] < sequence[start]:
+                    numbers = _int64(waiting, "sequence")
+                    stop = int(np.searchsorted(numbers, sequence[start]))
+                    yield "labels", waiting.slice(0, stop)
+                    waiting = waiting.slice(stop) if stop < len(numbers) else next(labels, None)
+                stop = len(sequence)
+                if waiting is not None:
+                    stop = int(np.searchsorted(sequence, _int64(waiting, "sequence")[0]))
+                yield "transactions", batch.slice(start, stop - start)
+                start = stop
+        while waiting is not None:
+            yield "labels", waiting
+            waiting = next(labels, None)
+
+    def verify(self) -> None:
+        """Read everything and compare it with the manifest and `SHA256SUMS`.
+
+        Raises InvalidArchive, which names the first file that is missing, unexpected, changed or out of order.
+        """
+        self._verify_bytes()
+        total = self.manifest.rows + self.manifest.labels
+        numbers = np.concatenate([np.zeros(0, np.int64), *(self._verified_sequence(part) for part in PARTS)])
+        numbers.sort()
+        if not np.array_equal(numbers, np.arange(-total, 0)):
+            raise self._invalid("sequence", f"{len(numbers)} numbers", f"each of -{total} to -1 once")
+
+    def _verify_bytes(self) -> None:
+        try:
+            sums = (self.path / SUMS_NAME).read_bytes()
+        except OSError as error:
+            raise self._invalid(SUMS_NAME, None, f"a readable file ({error.strerror})") from error
+        if digest_of(sums) != self.manifest.digest:
+            raise self._invalid(SUMS_NAME, digest_of(sums), f"the manifest's digest {self.manifest.digest}")
+        listed = {name: sha256 for sha256, name in (line.split("  ", 1) for line in sums.decode().splitlines())}
+        present = {file.relative_to(self.path).as_posix(): file for file in data_files(self.path)}
+        for name in sorted(listed.keys() ^ present.keys()):
+            raise self._invalid(name, "missing" if name in listed else "present", f"the files that {SUMS_NAME} lists")
+        for name, file in present.items():
+            if (found := file_sha256(file)) != listed[name]:
+                raise self._invalid(name, f"sha256 {found}", f"sha256 {listed[name]}: the file was changed or damaged")
+
+    def _verified_sequence(self, part: str) -> np.ndarray:
+        expected = self.manifest.rows if part == "transactions" else self.manifest.labels
+        last_time, last_number, parts = -(2**63), -(2**63), [np.zeros(0, np.int64)]
+        for file, day_us in self._days(part, None, None):
+            for batch in _read(file, part, ["sequence", ARRIVAL[part]]):
+                numbers, times = _int64(batch, "sequence"), _int64(batch, ARRIVAL[part])
+                ascending = numbers[0] > last_number and bool((np.diff(numbers) > 0).all())
+                in_time = times[0] >= last_time and bool((np.diff(times) >= 0).all())
+                in_day = day_us <= times[0] and times[-1] < day_us + DAY_US
+                if not (ascending and in_time and in_day):
+                    raise self._invalid(f"{part}/{file.name}", "out of order", "rows of its own day, by arrival")
+                last_number, last_time = numbers[-1], times[-1]
+                parts.append(numbers)
+        numbers = np.concatenate(parts)
+        if len(numbers) != expected:
+            raise self._invalid(part, f"{len(numbers)} rows", f"{expected} rows, as the manifest says")
+        return numbers
+
+    def _batches(
+        self, part: str, since_us: int | None, until_us: int | None, columns: Sequence[str] | None
+    ) -> Iterator[pa.RecordBatch]:
+        wanted = _selected(part, columns).names
+        arrival = ARRIVAL[part]
+        for file, day_us in self._days(part, since_us, until_us):
+            cut = (since_us is not None and since_us > day_us) or (until_us is not None and until_us < day_us + DAY_US)
+            read = wanted if not cut or arrival in wanted else [*wanted, arrival]
+            for batch in _read(file, part, read):
+                if cut:
+                    times = _int64(batch, arrival)
+                    start = 0 if since_us is None else int(np.searchsorted(times, since_us))
+                    stop = len(times) if until_us is None else int(np.searchsorted(times, until_us))
+                    kept = batch.slice(start, max(0, stop - start)).select(wanted)
+                else:
+                    kept = batch
+                if kept.num_rows:
+                    yield kept
+
+    def _days(self, part: str, since_us: int | None, until_us: int | None) -> Iterator[tuple[Path, int]]:
+        for file in sorted((self.path / part).glob("*.parquet")):
+            try:
+                day = datetime.date.fromisoformat(file.name.removeprefix("day=").removesuffix(".parquet"))
+            except ValueError as error:
+                raise self._invalid(f"{part}/{file.name}", file.name, "a name like day=2020-01-31.parquet") from error
+            day_us = (day - _EPOCH).days * DAY_US
+            if (since_us is None or since_us < day_us + DAY_US) and (until_us is None or until_us > day_us):
+                yield file, day_us
+
+    def _invalid(self, field: str, value: object, allowed: str) -> InvalidArchive:
+        return InvalidArchive(f"archive {self.path}", field, value, allowed)
+
+
+def open_archive(path: Path | str) -> Archive:
+    """The archive in a folder; raises InvalidArchive when there is none, or one of another format."""
+    return Archive(Path(path), read_manifest(Path(path)))
+
+
+def write_archive(
+    path: Path | str, transactions: Iterable[Chunk], labels: Labels, source: str, *, replace: bool = False
+) -> Archive:
+    """Write an archive whole, or leave nothing behind, and open it; arguments and errors as `archive.write`'s."""
+    return Archive(Path(path), _write(Path(path), transactions, labels, source, replace=replace))
+
+
+def _selected(part: str, columns: Sequence[str] | None) -> pa.Schema:
+    schema = STORED_SCHEMA[part]
+    if columns is None:
+        return schema
+    for name in columns:
+        if name not in schema.names:
+            raise InvalidArchive("archive", "column", name, "one of " + ", ".join(schema.names))
+    return pa.schema([schema.field(name) for name in columns])
+
+
+def _read(file: Path, part: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+    schema = _selected(part, columns)
+    try:
+        with pq.ParquetFile(file) as parquet:
+            if parquet.schema_arrow.remove_metadata() != STORED_SCHEMA[part]:
+                allowed = f"the columns of {part}: " + ", ".join(STORED_SCHEMA[part].names)
+                raise InvalidArchive(f"archive file {file}", "columns", parquet.schema_arrow.names, allowed)
+            for batch in parquet.iter_batches(BATCH_ROWS, columns=columns):
+                yield batch.select(columns).cast(schema)
+    except (pa.ArrowInvalid, OSError) as error:
+        raise InvalidArchive("archive", "file", str(file), f"readable Parquet ({error})") from error
+
+
+def _int64(batch: pa.RecordBatch, column: str) -> np.ndarray:
+    return np.asarray(batch.column(column).to_numpy(zero_copy_only=True))
