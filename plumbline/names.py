@@ -44,13 +44,17 @@ TOPIC_SETTINGS: Final[dict[Topic, TopicSettings]] = {
 
 @dataclass(frozen=True, slots=True)
 class Metric:
-    """A Prometheus metric: its name, kind, meaning and labels."""
+    """A Prometheus metric: its name, kind, meaning and labels; a histogram has upper bounds of its buckets too."""
 
     name: str
     kind: Literal["counter", "gauge", "histogram"]
     help: str
     labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
 
+
+BATCH_BUCKETS: Final = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512)
+STAGE_BUCKETS: Final = (0.0001, 0.00025, 0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 10)
 
 METRICS: Final = (
     Metric("plumbline_decisions_total", "counter", "Decisions journaled.", ("outcome",)),
@@ -60,8 +64,8 @@ METRICS: Final = (
     Metric("plumbline_model_unavailable_total", "counter", "Decisions made without a score."),
     Metric("plumbline_leader", "gauge", "1 while this scorer leads, 0 while it stands by."),
     Metric("plumbline_lag_transactions", "gauge", "Transactions waiting to be scored."),
-    Metric("plumbline_batch_transactions", "histogram", "Transactions in a micro-batch."),
-    Metric("plumbline_stage_seconds", "histogram", "Time of one stage of a micro-batch.", ("stage",)),
+    Metric("plumbline_batch_transactions", "histogram", "Transactions in a micro-batch.", buckets=BATCH_BUCKETS),
+    Metric("plumbline_stage_seconds", "histogram", "Time of one stage of a micro-batch.", ("stage",), STAGE_BUCKETS),
     Metric("plumbline_ledger_sequence", "gauge", "Newest journal sequence stored in SQL."),
     Metric("plumbline_alerts_open", "gauge", "Alerts that wait for an analyst."),
     Metric("plumbline_audit_compared", "gauge", "Decisions compared by the newest audit."),

@@ -82,9 +82,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Salt mixed into password hashes; 16 characters or more."),
     ] = None
 
-    metrics_port: Annotated[
-        Port, Meta(description="Port of this process's Prometheus metrics, on the loopback address; 0: none.")
-    ] = 0
+    metrics_host: Annotated[str, Meta(description="Address this process's Prometheus metrics are served on.")] = (
+        "127.0.0.1"
+    )
+    metrics_port: Annotated[Port, Meta(description="Port of this process's Prometheus metrics; 0: none.")] = 0
 
     @property
     def data_path(self) -> Path:
