@@ -9,6 +9,7 @@
 Status codes and exit codes are chosen at the edges (`plumbline.cli`, `app`), never here.
 """
 
+import datetime
 from typing import Any
 
 SHOWN_CHARACTERS = 80
@@ -91,6 +92,14 @@ class TransactionNotFound(NotFound):
     """No decision with this transaction id."""
 
 
+class AlertNotFound(NotFound):
+    """No alert with this id."""
+
+
+class UserNotFound(NotFound):
+    """No log-in with this name."""
+
+
 class Refused(PlumblineError):
     """Understood, and not allowed in the present state."""
 
@@ -104,6 +113,19 @@ class FingerprintMismatch(Refused):
         self.expected = expected
         super().__init__(
             f"{part} was made with feature declaration {found}, but this process runs {expected}: {remedy}"
+        )
+
+
+class AlertClosed(Refused):
+    """Another analyst's verdict closed the alert first; `closed_at` is in microseconds since 1970 UTC."""
+
+    def __init__(self, alert_id: int, closed_by: str, closed_at: int) -> None:
+        self.alert_id = alert_id
+        self.closed_by = closed_by
+        self.closed_at = closed_at
+        moment = datetime.datetime.fromtimestamp(closed_at // 1_000_000, datetime.UTC)
+        super().__init__(
+            f"alert {alert_id} was closed by {closed_by} at {moment:%Y-%m-%d %H:%M:%S} UTC: take the next one"
         )
 
 

@@ -1,0 +1,30 @@
+"""Reading decisions: one by its id, and an account's in the order in which they became known."""
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from plumbline.errors import TransactionNotFound
+from store.tables import Decision
+
+
+def decision(session: Session, transaction_id: str) -> Decision:
+    """The decision on one transaction; raises TransactionNotFound when none is stored."""
+    found = session.get(Decision, transaction_id)
+    if found is None:
+        raise TransactionNotFound(
+            f"transaction {transaction_id!r} has no decision here: check the id, or wait for the ledger to catch up"
+        )
+    return found
+
+
+def account_timeline(
+    session: Session, account_id: str, limit: int = 50, before_sequence: int | None = None
+) -> list[Decision]:
+    """An account's newest decisions, newest first.
+
+    before_sequence: only decisions older than this one; None starts at the newest.
+    """
+    statement = select(Decision).where(Decision.account_id == account_id)
+    if before_sequence is not None:
+        statement = statement.where(Decision.sequence < before_sequence)
+    return list(session.scalars(statement.order_by(Decision.sequence.desc()).limit(limit)))

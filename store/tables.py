@@ -1,0 +1,226 @@
+"""The SQL tables: a projection of the journal for people to read, and the few things that people add.
+
+The ledger writes what the journal says; the console writes verdicts; the audit writes audits. Times are int64
+microseconds since 1970 UTC, or milliseconds where the name ends in `_ms`, so that no database can bend them by a time
+zone. Log-ins are in `store.people`, so that this module needs no web framework.
+"""
+
+from typing import Any, ClassVar
+
+from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, MetaData, String, Text, text
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+
+# SQLite counts up only a column whose type is exactly INTEGER; it holds 64 bits there as well.
+Big = BigInteger().with_variant(Integer, "sqlite")
+
+ID_CHARACTERS = 64
+NAME_CHARACTERS = 255
+
+
+class Base(DeclarativeBase):
+    """All tables, with every constraint named by one rule, since SQLite can alter named ones only."""
+
+    metadata = MetaData(
+        naming_convention={
+            "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+            "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+            "ck": "ck_%(table_name)s_%(constraint_name)s",
+            "fk": "fk_%(table_name)s_%(column_0_name)s",
+            "pk": "pk_%(table_name)s",
+        }
+    )
+    type_annotation_map: ClassVar = {int: Big, float: Double, Any: JSON}
+
+
+class Decision(Base):
+    """One transaction's answer, as the journal holds it; `sequence` is its offset there.
+
+    score: the deciding model's float32, widened, which a double holds exactly; None when no model answered.
+    reasons: list of {kind, code, effect?}; history: list of int64 in the order of the declaration `fingerprint`.
+    received_at_ms and journaled_at_ms: when the broker took in the transaction, and its answer.
+    """
+
+    __tablename__ = "decisions"
+
+    transaction_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), primary_key=True)
+    sequence: Mapped[int] = mapped_column(unique=True)
+    occurred_at: Mapped[int]
+    account_id: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    merchant_id: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    device_id: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    amount_minor: Mapped[int]
+    currency: Mapped[str] = mapped_column(String(3))
+    channel: Mapped[str] = mapped_column(String(16))
+    mcc: Mapped[str] = mapped_column(String(4))
+    country: Mapped[str] = mapped_column(String(2))
+    latitude_e6: Mapped[int | None]
+    longitude_e6: Mapped[int | None]
+    outcome: Mapped[str] = mapped_column(String(16))
+    score: Mapped[float | None]
+    model_version: Mapped[int | None]
+    policy_version: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    fingerprint: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    reasons: Mapped[Any]
+    history: Mapped[Any]
+    source_partition: Mapped[int]
+    source_offset: Mapped[int]
+    received_at_ms: Mapped[int]
+    journaled_at_ms: Mapped[int]
+    decided_at: Mapped[int]
+
+    __table_args__ = (
+        Index(None, "account_id", "sequence"),
+        Index(None, "outcome", "journaled_at_ms"),
+    )
+
+
+class Tally(Base):
+    """Decisions journaled within one second, counted by outcome: what the overview's rates are read from.
+
+    second: whole seconds since 1970 UTC of the journal's append time.
+    """
+
+    __tablename__ = "tallies"
+
+    second: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    approve: Mapped[int]
+    review: Mapped[int]
+    decline: Mapped[int]
+
+
+class Alert(Base):
+    """A decision that an analyst should look at; `id` only ever grows, so it is the live view's cursor.
+
+    status: `open` or `closed`; closed_at and closed_by are None while it is open.
+    """
+
+    __tablename__ = "alerts"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_id: Mapped[str] = mapped_column(
+        String(ID_CHARACTERS), ForeignKey("decisions.transaction_id"), unique=True
+    )
+    outcome: Mapped[str] = mapped_column(String(16))
+    expected_loss_minor: Mapped[int]
+    opened_at: Mapped[int]
+    status: Mapped[str] = mapped_column(String(8), default="open", server_default="open")
+    closed_at: Mapped[int | None]
+    closed_by: Mapped[str | None] = mapped_column(String(128))
+
+    decision: Mapped[Decision] = relationship(lazy="raise", viewonly=True)
+
+    __table_args__ = (
+        Index(None, "status", "expected_loss_minor"),
+        {"sqlite_autoincrement": True},
+    )
+
+
+class Verdict(Base):
+    """An analyst's statement, and the outbox from which it becomes a Label on the `labels` topic.
+
+    published_at: when the broker had acknowledged it; None while it waits.
+    """
+
+    __tablename__ = "verdicts"
+
+    label_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), primary_key=True)
+    alert_id: Mapped[int] = mapped_column(ForeignKey("alerts.id"), index=True)
+    transaction_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), index=True)
+    verdict: Mapped[str] = mapped_column(String(16))
+    known_at: Mapped[int]
+    by: Mapped[str] = mapped_column(String(128))
+    note: Mapped[str] = mapped_column(Text)
+    published_at: Mapped[int | None]
+
+    __table_args__ = (
+        Index(
+            "ix_verdicts_waiting",
+            "known_at",
+            sqlite_where=text("published_at IS NULL"),
+            postgresql_where=text("published_at IS NULL"),
+        ),
+    )
+
+
+class Label(Base):
+    """A label as the journal holds it, from any source; effect as in `plumbline.journal.LabelApplied`."""
+
+    __tablename__ = "labels"
+
+    label_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), primary_key=True)
+    sequence: Mapped[int] = mapped_column(unique=True)
+    transaction_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), index=True)
+    account_id: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    merchant_id: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    verdict: Mapped[str] = mapped_column(String(16))
+    source: Mapped[str] = mapped_column(String(16))
+    known_at: Mapped[int]
+    by: Mapped[str] = mapped_column(String(128))
+    note: Mapped[str] = mapped_column(Text)
+    effect: Mapped[str] = mapped_column(String(32))
+    journaled_at: Mapped[int]
+
+
+class Conflict(Base):
+    """A transaction whose id had been decided before; `transaction` is what was sent this time."""
+
+    __tablename__ = "conflicts"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    transaction_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), index=True)
+    identical: Mapped[bool]
+    transaction: Mapped[Any]
+    source_partition: Mapped[int]
+    source_offset: Mapped[int]
+    journaled_at: Mapped[int]
+
+
+class Rejected(Base):
+    """A message that could not be accepted; its bytes are in the dead-letter topic."""
+
+    __tablename__ = "rejected"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    source_topic: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
+    source_partition: Mapped[int]
+    source_offset: Mapped[int]
+    error: Mapped[str] = mapped_column(Text)
+    journaled_at: Mapped[int]
+
+
+class Policy(Base):
+    """A policy that came into force with the decision after `sequence`; body as in `plumbline.policy.Policy`."""
+
+    __tablename__ = "policies"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(String(ID_CHARACTERS), index=True)
+    body: Mapped[Any]
+    journaled_at: Mapped[int]
+
+
+class LedgerPosition(Base):
+    """The next journal offset to store; moved in the same SQL transaction as what was stored before it."""
+
+    __tablename__ = "ledger_position"
+
+    topic: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    partition: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    next_offset: Mapped[int]
+
+
+class Audit(Base):
+    """One run of the audit over a range of the journal; `different` other than 0 is an incident."""
+
+    __tablename__ = "audits"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[int]
+    finished_at: Mapped[int]
+    first_sequence: Mapped[int]
+    last_sequence: Mapped[int]
+    compared: Mapped[int]
+    different: Mapped[int]
+    detail: Mapped[Any]
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
