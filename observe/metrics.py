@@ -51,7 +51,7 @@ class Metrics:
             server, _ = _start(port, addr=host, registry=self.registry)
         except OSError as error:
             raise Unready(
-                f"metrics cannot be served on {host}:{port} ({error.strerror}): set PLUMBLINE_METRICS_PORT to a free one"
+                f"metrics cannot be served on {host}:{port} ({error.strerror}): change PLUMBLINE_METRICS_PORT"
             ) from error
         return server
 
