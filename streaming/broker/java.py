@@ -1,0 +1,34 @@
+"""Finding a Java that can run Apache Kafka."""
+
+import os
+import re
+import shutil
+import subprocess
+from typing import Final
+
+import structlog
+
+log = structlog.get_logger()
+
+JAVA_MIN: Final = 17
+
+
+def find_java() -> str | None:
+    """Path of a `java` of version 17 or newer: JAVA_HOME's, else the first one on PATH; None where there is none."""
+    home = os.environ.get("JAVA_HOME")
+    for candidate in (os.path.join(home, "bin", "java") if home else None, shutil.which("java")):
+        if candidate and (found := _major(candidate)) is not None:
+            if found >= JAVA_MIN:
+                return candidate
+            log.warning("this Java is too old for Apache Kafka", java=candidate, version=found, least=JAVA_MIN)
+    return None
+
+
+def _major(java: str) -> int | None:
+    try:
+        asked = subprocess.run([java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)
+    except (OSError, subprocess.TimeoutExpired) as error:
+        log.warning("a Java that does not answer", java=java, error=str(error))
+        return None
+    match = re.search(r'version "(\d+)', asked.stderr)
+    return int(match[1]) if match else None

