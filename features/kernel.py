@@ -1,0 +1,234 @@
+"""The one compiled kernel of layer 2: entries of many keys, kept in time order in rings of one arena; integers only.
+
+It runs in the scorer (all keys, one micro-batch at a time), in the Beam backfill (the keys of one shard) and in the
+audit. `tests/features/oracle.py` says in 20 obvious lines what it must return.
+
+A key's entries lie in a ring of `2**size[slot]` places of the arena, sorted by (time, arrival). `total` holds running
+sums, so that a window's sum is one subtraction and an amount is the difference of two neighbours; int64 wrap-around
+cancels in both. Rings double as they fill, up to the table's bound; outgrown ones go to a free list by size.
+"""
+
+from typing import Any, Final
+
+import numpy as np
+from numba import njit
+
+COUNT, SUM, MAXIMUM, DISTINCT, EVER, SECONDS_SINCE, LATITUDE, LONGITUDE, SECONDS_SINCE_PLACE = range(9)
+
+SMALLEST: Final = 2
+"""log2 of the smallest ring: four entries."""
+
+NEVER: Final = -1
+"""Seconds since something that never happened."""
+
+NO_TIME: Final = -(2**62)
+"""`newest` of a key that has no entry yet, and `place_time` of one that has no place."""
+
+SECOND_US: Final = 1_000_000
+
+
+@njit(cache=True, inline="always")
+def _after(time: Any, offset: int, head: int, mask: int, low: int, high: int, t: int) -> int:
+    """Index of the first of the entries [low, high) whose time is later than t; high when none is."""
+    while low < high:
+        middle = (low + high) >> 1
+        if time[offset + ((head + middle) & mask)] > t:
+            high = middle
+        else:
+            low = middle + 1
+    return low
+
+
+@njit(cache=True, nogil=True)
+def advance(
+    begin: int,
+    # the stream, one row an arrival
+    slots: Any,
+    times: Any,
+    amounts: Any,
+    others: Any,
+    latitudes: Any,
+    longitudes: Any,
+    reads: Any,
+    writes: Any,
+    # the plan
+    windows: Any,
+    kinds: Any,
+    window_of: Any,
+    bound: int,
+    horizon: int,
+    absent: int,
+    # per key
+    offset: Any,
+    head: Any,
+    length: Any,
+    size: Any,
+    newest: Any,
+    ever: Any,
+    base: Any,
+    latitude: Any,
+    longitude: Any,
+    place_time: Any,
+    # the arena
+    time: Any,
+    total: Any,
+    other: Any,
+    free: Any,
+    used: Any,
+    # scratch: when each other entity was last counted, and by which scan
+    seen: Any,
+    scan: Any,
+    out: Any,
+) -> int:
+    """Take rows begin.. in arrival order: read a key's past into `out`, then add the row to it.
+
+    Returns the number of rows taken: fewer than all when the arena is full; make it larger and call again with
+    `begin` set to the returned number.
+    """
+    window_count = windows.shape[0]
+    measure_count = kinds.shape[0]
+    first = np.zeros(window_count, np.int64)
+    largest = np.zeros(window_count, np.int64)
+    distinct = np.zeros(window_count, np.int64)
+    scanned = 0  # how many of the windows, shortest first, need their entries looked at one by one
+    for m in range(measure_count):
+        if kinds[m] == MAXIMUM or kinds[m] == DISTINCT:
+            scanned = max(scanned, window_of[m] + 1)
+    for row in range(begin, slots.shape[0]):
+        slot = slots[row]
+        if slot < 0:
+            if reads[row]:
+                for m in range(measure_count):
+                    kind = kinds[m]
+                    if kind == SECONDS_SINCE or kind == SECONDS_SINCE_PLACE:
+                        out[row, m] = NEVER
+                    elif kind == LATITUDE or kind == LONGITUDE:
+                        out[row, m] = absent
+                    else:
+                        out[row, m] = 0
+            continue
+        t = times[row]
+        start = offset[slot]
+        mask = (1 << size[slot]) - 1
+        begins = head[slot]
+        n = length[slot]
+        forgotten = 0
+        if writes[row] and bound > 0:
+            # Forgetting before reading changes no answer: a row that moves the horizon is the newest of its key, and
+            # its longest window ends before the horizon does.
+            forgotten = max(newest[slot], t) - horizon
+            while n > 0 and time[start + begins] <= forgotten:
+                base[slot] = total[start + begins]
+                begins = (begins + 1) & mask
+                n -= 1
+            head[slot] = begins
+            length[slot] = n
+            # Room comes before everything else, so that a full arena leaves this row to be taken again.
+            capacity = (mask + 1) if start >= 0 else 0
+            if n == capacity and capacity < bound:
+                wanted = SMALLEST if start < 0 else size[slot] + 1
+                place = free[wanted]
+                if place >= 0:
+                    free[wanted] = time[place]
+                else:
+                    if used[0] + (1 << wanted) > time.shape[0]:
+                        return row
+                    place = used[0]
+                    used[0] += 1 << wanted
+                for i in range(n):
+                    old = start + ((begins + i) & mask)
+                    time[place + i] = time[old]
+                    total[place + i] = total[old]
+                    if other.shape[0]:
+                        other[place + i] = other[old]
+                if start >= 0:
+                    time[start] = free[size[slot]]
+                    free[size[slot]] = start
+                offset[slot] = start = place
+                size[slot] = wanted
+                head[slot] = begins = 0
+                mask = (1 << wanted) - 1
+        if reads[row]:
+            end = n
+            if n > 0 and time[start + ((begins + n - 1) & mask)] > t:
+                end = _after(time, start, begins, mask, 0, n, t)
+            scan[0] += 1
+            i = end
+            top = 0
+            different = 0
+            for w in range(scanned):
+                since = t - windows[w]
+                while i > 0:
+                    at = start + ((begins + i - 1) & mask)
+                    if time[at] <= since:
+                        break
+                    i -= 1
+                    amount = total[at] - (total[start + ((begins + i - 1) & mask)] if i > 0 else base[slot])
+                    top = max(top, amount)
+                    if other.shape[0] and seen[other[at]] != scan[0]:
+                        seen[other[at]] = scan[0]
+                        different += 1
+                first[w] = i
+                largest[w] = top
+                distinct[w] = different
+            for w in range(scanned, window_count):
+                first[w] = _after(time, start, begins, mask, 0, first[w - 1] if w > 0 else end, t - windows[w])
+            for m in range(measure_count):
+                kind = kinds[m]
+                if kind == COUNT:
+                    out[row, m] = end - first[window_of[m]]
+                elif kind == SUM:
+                    low = first[window_of[m]]
+                    if end > low:
+                        before = total[start + ((begins + low - 1) & mask)] if low > 0 else base[slot]
+                        out[row, m] = total[start + ((begins + end - 1) & mask)] - before
+                    else:
+                        out[row, m] = 0
+                elif kind == MAXIMUM:
+                    out[row, m] = largest[window_of[m]]
+                elif kind == DISTINCT:
+                    out[row, m] = distinct[window_of[m]]
+                elif kind == EVER:
+                    out[row, m] = ever[slot]
+                elif kind == SECONDS_SINCE:
+                    out[row, m] = NEVER if newest[slot] == NO_TIME else max(0, (t - newest[slot]) // SECOND_US)
+                elif kind == LATITUDE:
+                    out[row, m] = latitude[slot]
+                elif kind == LONGITUDE:
+                    out[row, m] = longitude[slot]
+                else:
+                    out[row, m] = NEVER if place_time[slot] == NO_TIME else max(0, (t - place_time[slot]) // SECOND_US)
+        if writes[row]:
+            ever[slot] += 1
+            if latitudes[row] != absent:
+                latitude[slot] = latitudes[row]
+                longitude[slot] = longitudes[row]
+                place_time[slot] = t
+            newest[slot] = max(newest[slot], t)
+            if bound == 0:
+                continue
+            p = n
+            if n > 0 and time[start + ((begins + n - 1) & mask)] > t:
+                p = _after(time, start, begins, mask, 0, n, t)
+            if t > forgotten and not (p == 0 and n == bound):
+                if n == bound:
+                    base[slot] = total[start + begins]
+                    begins = (begins + 1) & mask
+                    n -= 1
+                    p -= 1
+                for i in range(n, p, -1):
+                    to = start + ((begins + i) & mask)
+                    of = start + ((begins + i - 1) & mask)
+                    time[to] = time[of]
+                    total[to] = total[of] + amounts[row]
+                    if other.shape[0]:
+                        other[to] = other[of]
+                at = start + ((begins + p) & mask)
+                time[at] = t
+                total[at] = amounts[row] + (total[start + ((begins + p - 1) & mask)] if p > 0 else base[slot])
+                if other.shape[0]:
+                    other[at] = others[row]
+                n += 1
+            head[slot] = begins
+            length[slot] = n
+    return slots.shape[0]

@@ -1,0 +1,82 @@
+"""Layer 3: `preprocessing_fn` turns a transaction and its history into every number that the model sees.
+
+It is generated from `FEATURES` and runs in one place only, the TensorFlow graph: TFT analyses the training window with
+it, and the exported model carries it. Rows are padded to a multiple of 64 before the first float is computed and cut
+back after the last, so that a row's numbers are the same to the bit in a batch of any size and at any place in it.
+
+    raw int64 and string columns [n]
+        strings: looked up in their vocabulary, no float       -> int64 [n], 0 = not among the most frequent
+        integers: padded -> transforms -> float32 [n + p, K] -> z-scores -> float32 [n]
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from features.declaration import FEATURES, HISTORY_NAMES, RAW_INTEGERS, RAW_STRINGS
+from features.transforms import TRANSFORMS
+
+Tensor = Any
+
+ROWS_MULTIPLE: Final = 64
+Z_LIMIT: Final = 8.0
+"""Scaled numbers are cut off here: an amount of a thousand times the usual must not silence every other feature."""
+
+NUMBERS: Final = tuple(feature for feature in FEATURES if not feature.is_category)
+CATEGORIES: Final = tuple(feature for feature in FEATURES if feature.is_category)
+
+RAW_SPEC: Final[Mapping[str, Any]] = {
+    "history": tf.io.FixedLenFeature([len(HISTORY_NAMES)], tf.int64),
+    **{name: tf.io.FixedLenFeature([], tf.int64) for name in RAW_INTEGERS},
+    **{name: tf.io.FixedLenFeature([], tf.string) for name in RAW_STRINGS},
+}
+"""The raw columns of one row, in the order in which every signature names them."""
+
+
+def signature() -> dict[str, Any]:
+    """The named tensors that every signature takes: `history` int64 [n, H], the others int64 or string [n]."""
+    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name) for name, spec in RAW_SPEC.items()}
+
+
+def padded(tensor: Tensor) -> Tensor:
+    """Rows of zeros are added, up to the next multiple of 64; any tensor of numbers, [n, ...]."""
+    missing = tf.math.floormod(-tf.shape(tensor)[0], ROWS_MULTIPLE)
+    return tf.pad(tensor, [[0, missing], *([[0, 0]] * (len(tensor.shape) - 1))])
+
+
+def preprocessing_fn(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Every declared feature by name: float32 [n] within [-8, 8], or int64 [n] for a category.
+
+    inputs: the columns of RAW_SPEC. Mean, variance and vocabularies come from the training window.
+    """
+    rows = tf.shape(inputs["history"])[0]
+    history = padded(inputs["history"])
+    columns = {name: history[:, index] for index, name in enumerate(HISTORY_NAMES)}
+    columns |= {name: padded(inputs[name]) for name in RAW_INTEGERS}
+    plain = tf.stack([TRANSFORMS[each.transform](*(columns[name] for name in each.inputs)) for each in NUMBERS], axis=1)
+    scaled = _scaled(plain, rows)[:rows]
+    features = {each.name: scaled[:, index] for index, each in enumerate(NUMBERS)}
+    for each in CATEGORIES:
+        (column,) = each.inputs
+        features[each.name] = _index(inputs[column], each.name, each.vocabulary_max)
+    return features
+
+
+def _scaled(plain: Tensor, rows: Tensor) -> Tensor:
+    """z-scores by column: float32 [n + p, K] from [n + p, K]; 0 in a column that never varied. Padding is not counted."""
+    counted = plain[:rows]
+    mean = tft.mean(counted, reduce_instance_dims=False)
+    deviation = tf.sqrt(tft.var(counted, reduce_instance_dims=False))
+    scaled = (plain - mean) / tf.where(deviation > 0, deviation, 1.0) * tf.cast(deviation > 0, tf.float32)
+    return tf.clip_by_value(scaled, -Z_LIMIT, Z_LIMIT)
+
+
+def _index(strings: Tensor, name: str, most: int) -> Tensor:
+    """1 for the most frequent value, 2 for the next, 0 for values outside the vocabulary; int64 [n].
+
+    The shift is made here since a look-up with buckets for unknown values has no LiteRT counterpart.
+    """
+    vocabulary = tft.vocabulary(strings, top_k=most, vocab_filename=name)
+    return tft.apply_vocabulary(strings, vocabulary, default_value=-1, num_oov_buckets=0) + 1

@@ -1,0 +1,63 @@
+"""What history means, said as plainly as possible: a double loop over everything that came before."""
+
+import numpy as np
+
+from features.declaration import ABSENT, HISTORY, TABLES, horizon_us, table
+
+KEY = {
+    "account": lambda row: row["account_id"],
+    "merchant": lambda row: row["merchant_id"],
+    "device": lambda row: row["device_id"],
+    "account_merchant": lambda row: (row["account_id"], row["merchant_id"]),
+}
+
+
+def remembered(table_name, arrivals):
+    """The entries of one key, sorted by time, that are not forgotten after these arrivals."""
+    kept = []
+    for row in arrivals:
+        kept.append(row)
+        kept.sort(key=lambda each: each["time"])
+        newest = kept[-1]["time"]
+        kept = [each for each in kept if each["time"] > newest - horizon_us(table_name)]
+        kept = kept[-table(table_name).bound :] if table(table_name).bound else []
+    return kept
+
+
+def measured(measure, row, past):
+    """One measure of one transaction, given the arrivals of its key before it."""
+    t = row["time"]
+    located = [each for each in past if each["latitude_e6"] != ABSENT]
+    if measure.kind == "ever":
+        return len(past)
+    if measure.kind == "seconds_since":
+        return max(0, (t - max(each["time"] for each in past)) // 1_000_000) if past else -1
+    if measure.kind == "latitude_e6":
+        return located[-1]["latitude_e6"] if located else ABSENT
+    if measure.kind == "longitude_e6":
+        return located[-1]["longitude_e6"] if located else ABSENT
+    if measure.kind == "seconds_since_place":
+        return max(0, (t - located[-1]["time"]) // 1_000_000) if located else -1
+    window = [each for each in remembered(measure.table, past) if t - measure.window_us < each["time"] <= t]
+    if measure.kind == "count":
+        return len(window)
+    if measure.kind == "sum":
+        return sum(each["amount_minor"] for each in window)
+    if measure.kind == "maximum":
+        return max((each["amount_minor"] for each in window), default=0)
+    return len({each[f"{table(measure.table).distinct}_id"] for each in window})
+
+
+def history(rows):
+    """int64 [n, measures] of rows (dicts) in arrival order; labels give rows of 0."""
+    out = np.zeros((len(rows), len(HISTORY)), np.int64)
+    for n, row in enumerate(rows):
+        if row["is_label"]:
+            continue
+        for m, measure in enumerate(HISTORY):
+            of = next(each for each in TABLES if each.name == measure.table)
+            key = KEY[of.entity](row)
+            wants_labels = of.stream == "fraud_labels"
+            past = [each for each in rows[:n] if each["is_label"] == wants_labels and KEY[of.entity](each) == key]
+            out[n, m] = measured(measure, row, past if key != "" else [])
+    return out

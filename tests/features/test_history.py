@@ -1,0 +1,133 @@
+"""The kernel against the naive oracle: any arrivals, any batches, any order of times."""
+
+import importlib.util
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from features import declaration
+from features.declaration import ABSENT, HISTORY_NAMES, TABLES
+from features.sweep import Arrivals, History
+
+_spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
+oracle = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(oracle)
+
+MINUTE = 60 * 1_000_000
+DAY = 24 * 60 * MINUTE
+
+# Times that collide, sit on window edges, come late by hours and by weeks, and run ahead.
+times = st.one_of(
+    st.integers(0, 20).map(lambda minutes: 100 * DAY + minutes * 5 * MINUTE),
+    st.sampled_from([100 * DAY - width + nudge for width in (10 * MINUTE, DAY, 7 * DAY, 30 * DAY) for nudge in (-1, 0, 1)]),
+    st.integers(0, 150 * DAY),
+)
+places = st.one_of(st.just((ABSENT, ABSENT)), st.tuples(st.integers(-90, 90), st.integers(-180, 180)))
+
+
+@st.composite
+def rows(draw):
+    latitude, longitude = draw(places)
+    is_label = draw(st.integers(0, 5)) == 0
+    return {
+        "account_id": draw(st.sampled_from("ab")),
+        "merchant_id": draw(st.sampled_from("mnop")),
+        "device_id": "" if is_label else draw(st.sampled_from(["", "d", "e"])),
+        "time": draw(times),
+        "amount_minor": draw(st.one_of(st.integers(0, 1000), st.just(10**12))),
+        "latitude_e6": ABSENT if is_label else latitude,
+        "longitude_e6": ABSENT if is_label else longitude,
+        "is_label": is_label,
+    }
+
+
+def arrivals(rows):
+    def column(name):
+        return [row[name] for row in rows]
+
+    return Arrivals(
+        column("account_id"), column("merchant_id"), column("device_id"),
+        np.array(column("time"), np.int64), np.array(column("amount_minor"), np.int64),
+        np.array(column("latitude_e6"), np.int64), np.array(column("longitude_e6"), np.int64),
+        np.array(column("is_label"), bool),
+    )  # fmt: skip
+
+
+def in_batches(rows, cuts, history=None):
+    history = history or History()
+    edges = [0, *sorted(cuts), len(rows)]
+    parts = [history.advance(arrivals(rows[a:b])) for a, b in zip(edges, edges[1:], strict=False)]
+    return np.concatenate(parts) if parts else np.zeros((0, len(HISTORY_NAMES)), np.int64)
+
+
+def assert_equal(found, wanted):
+    for n, m in np.argwhere(found != wanted):
+        pytest.fail(f"row {n}, {HISTORY_NAMES[m]}: kernel {found[n, m]}, oracle {wanted[n, m]}")
+
+
+@given(st.lists(rows(), max_size=40), st.data())
+@settings(deadline=None, max_examples=60)
+def test_equals_the_oracle_in_any_batches(stream, data):
+    cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=4))
+    assert_equal(in_batches(stream, cuts), oracle.history(stream))
+
+
+@given(st.lists(rows(), max_size=20), st.lists(rows(), max_size=12))
+@settings(deadline=None, max_examples=25)
+def test_a_snapshot_goes_on_where_it_stopped(before, after):
+    history = History()
+    history.advance(arrivals(before))
+    revived = History.from_arrays(history.arrays())
+    assert_equal(revived.advance(arrivals(after)), oracle.history(before + after)[len(before) :])
+
+
+def test_nothing_after_a_row_can_change_it():
+    draw = np.random.default_rng(7)
+    stream = _random_stream(draw, 400)
+    whole = History().advance(arrivals(stream))
+    for cut in (1, 57, 399):
+        changed = stream[:cut] + _random_stream(draw, 50)
+        assert_equal(History().advance(arrivals(changed))[:cut], whole[:cut])
+
+
+def _random_stream(draw, count, accounts=6, span=40 * DAY):
+    return [
+        {
+            "account_id": f"a{draw.integers(accounts)}",
+            "merchant_id": f"m{draw.integers(4)}",
+            "device_id": ["", "d", "e"][draw.integers(3)],
+            "time": int(60 * DAY + n * span // count - (draw.integers(3 * DAY) if draw.random() < 0.1 else 0)),
+            "amount_minor": int(draw.integers(1, 10**6)),
+            "latitude_e6": int(draw.integers(-90, 90)) if n % 3 else ABSENT,
+            "longitude_e6": 5 if n % 3 else ABSENT,
+            "is_label": bool(draw.random() < 0.05),
+        }
+        for n in range(count)
+    ]
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_bounds_forget_the_oldest(monkeypatch, seed):
+    """With small bounds rings fill, double, drop their oldest and refuse what is older still."""
+    from dataclasses import replace
+
+    small = {each.name: replace(each, bound=min(each.bound, 8)) for each in TABLES}
+    monkeypatch.setattr("features.history.table", small.__getitem__)
+    monkeypatch.setattr(oracle, "table", small.__getitem__)
+    stream = _random_stream(np.random.default_rng(seed), 300, accounts=2, span=2 * DAY)
+    assert_equal(in_batches(stream, [3, 100, 101]), oracle.history(stream))
+
+
+@pytest.mark.parametrize("seed", range(2))
+def test_long_streams_reuse_the_arena(seed):
+    """Keys that come and go for months: forgotten entries free their places, and the answers stay right."""
+    stream = _random_stream(np.random.default_rng(seed), 500, accounts=30, span=300 * DAY)
+    assert_equal(in_batches(stream, range(0, 500, 37)), oracle.history(stream))
+
+
+def test_one_more_line_is_one_more_measure():
+    assert len(declaration.HISTORY) == len(set(declaration.HISTORY_NAMES))
+    assert "account_count_10m" in HISTORY_NAMES and "merchant_fraud_count_30d" in HISTORY_NAMES
