@@ -50,7 +50,7 @@ class User(Base, UserMixin):
 
     id: Mapped[int] = mapped_column(primary_key=True)
     email: Mapped[str] = mapped_column(String(NAME_CHARACTERS), unique=True)
-    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), default="", server_default="")
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), default="")
     password: Mapped[str | None] = mapped_column(String(NAME_CHARACTERS))
     active: Mapped[bool]
     fs_uniquifier: Mapped[str] = mapped_column(String(64), unique=True)
@@ -60,7 +60,7 @@ class User(Base, UserMixin):
     last_login_ip: Mapped[str | None] = mapped_column(String(64))
     current_login_ip: Mapped[str | None] = mapped_column(String(64))
     login_count: Mapped[int | None]  # type: ignore[assignment]
-    locale: Mapped[str] = mapped_column(String(16), default="", server_default="")
-    theme: Mapped[str] = mapped_column(String(8), default="", server_default="")
+    locale: Mapped[str] = mapped_column(String(16), default="")
+    theme: Mapped[str] = mapped_column(String(8), default="")
 
     roles: Mapped[list[Role]] = relationship(secondary=user_roles, lazy="selectin")  # type: ignore[assignment]

@@ -103,7 +103,7 @@ class Alert(Base):
     outcome: Mapped[str] = mapped_column(String(16))
     expected_loss_minor: Mapped[int]
     opened_at: Mapped[int]
-    status: Mapped[str] = mapped_column(String(8), default="open", server_default="open")
+    status: Mapped[str] = mapped_column(String(8), default="open")
     closed_at: Mapped[int | None]
     closed_by: Mapped[str | None] = mapped_column(String(128))
 
