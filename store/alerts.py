@@ -10,12 +10,17 @@ OPEN = "open"
 CLOSED = "closed"
 
 
-def open_alerts(session: Session, limit: int = 50, after: tuple[int, int] | None = None) -> list[Alert]:
+def open_alerts(
+    session: Session, limit: int = 50, after: tuple[int, int] | None = None, outcome: str | None = None
+) -> list[Alert]:
     """Open alerts with their decisions, the highest expected loss first, the oldest first among equals.
 
     after: (expected_loss_minor, id) of the last alert of the page before; None starts at the top.
+    outcome: only alerts on decisions with this outcome; None for all.
     """
     statement = select(Alert).options(joinedload(Alert.decision)).where(Alert.status == OPEN)
+    if outcome is not None:
+        statement = statement.where(Alert.outcome == outcome)
     if after is not None:
         loss, alert_id = after
         statement = statement.where(
@@ -50,3 +55,14 @@ def newest_alert_id(session: Session) -> int:
 def open_count(session: Session) -> int:
     """How many alerts wait for an analyst."""
     return session.scalar(select(func.count()).select_from(Alert).where(Alert.status == OPEN)) or 0
+
+
+def alert_of_transaction(session: Session, transaction_id: str) -> Alert | None:
+    """The alert that a transaction's decision opened; None when it opened none."""
+    return session.scalars(select(Alert).where(Alert.transaction_id == transaction_id)).one_or_none()
+
+
+def open_outcomes(session: Session) -> dict[str, int]:
+    """How many alerts wait for an analyst, by the decision's outcome; outcomes without any are left out."""
+    counted = select(Alert.outcome, func.count()).where(Alert.status == OPEN).group_by(Alert.outcome)
+    return {outcome: count for outcome, count in session.execute(counted)}

@@ -40,3 +40,8 @@ def record_audit(
 def newest_audit(session: Session) -> Audit | None:
     """The audit that was stored last; None before the first."""
     return session.scalars(select(Audit).order_by(Audit.id.desc()).limit(1)).one_or_none()
+
+
+def newest_audits(session: Session, limit: int = 50) -> list[Audit]:
+    """Audits, the one stored last first."""
+    return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))

@@ -1,6 +1,6 @@
 """Reading decisions: one by its id, and an account's in the order in which they became known."""
 
-from sqlalchemy import select
+from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from plumbline.errors import TransactionNotFound
@@ -28,3 +28,25 @@ def account_timeline(
     if before_sequence is not None:
         statement = statement.where(Decision.sequence < before_sequence)
     return list(session.scalars(statement.order_by(Decision.sequence.desc()).limit(limit)))
+
+
+def newest_decisions(
+    session: Session, limit: int = 50, before: tuple[int, int] | None = None, outcome: str | None = None
+) -> list[Decision]:
+    """The newest decisions of all accounts, newest first.
+
+    before: (journaled_at_ms, sequence) of the last decision of the page before; None starts at the newest.
+    outcome: only decisions with this outcome; None for all.
+    """
+    statement = select(Decision)
+    if outcome is None:
+        # the journal's order is its append order, and sequence alone has an index
+        order = [Decision.sequence.desc()]
+        if before is not None:
+            statement = statement.where(Decision.sequence < before[1])
+    else:
+        order = [Decision.journaled_at_ms.desc(), Decision.sequence.desc()]
+        statement = statement.where(Decision.outcome == outcome)
+        if before is not None:
+            statement = statement.where(tuple_(Decision.journaled_at_ms, Decision.sequence) < tuple_(*before))
+    return list(session.scalars(statement.order_by(*order).limit(limit)))
