@@ -1,6 +1,7 @@
 """What Plumbline answers: a Decision, with everything that an auditor needs to compute it again."""
 
 import enum
+import functools
 from typing import Annotated, Literal
 
 import msgspec
@@ -9,6 +10,7 @@ from msgspec import Meta
 from plumbline.transaction import Transaction
 
 
+@functools.total_ordering
 @enum.unique
 class Outcome(enum.Enum):
     """The closed, ordered set of answers: approve < review < decline."""
@@ -22,8 +24,8 @@ class Outcome(enum.Enum):
         """0 for approve, 1 for review, 2 for decline."""
         return _SEVERITY[self]
 
-    def __lt__(self, other: "Outcome") -> bool:
-        return self.severity < other.severity
+    def __lt__(self, other: object) -> bool:
+        return self.severity < other.severity if isinstance(other, Outcome) else NotImplemented
 
 
 _SEVERITY = {outcome: severity for severity, outcome in enumerate(Outcome)}

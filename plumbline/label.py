@@ -6,7 +6,8 @@ import msgspec
 from msgspec import Meta
 
 from plumbline.errors import InvalidLabel
-from plumbline.transaction import AHEAD_MAX_US, Id, TimeUs, explained
+from plumbline.refusal import explained, repeated_field
+from plumbline.transaction import AHEAD_MAX_US, Id, TimeUs
 
 Verdict = Literal["fraud", "genuine", "unsure"]
 """`unsure` is kept and shown, and neither reaches history nor trains a model."""
@@ -42,8 +43,10 @@ def parse(raw: bytes, now_us: int) -> Label:
         raise InvalidLabel("label", "record", f"{len(raw)} bytes", f"{LABEL_MAX_BYTES} bytes or fewer")
     try:
         label = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-        raise explained(InvalidLabel, "label", raw, error) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise explained(InvalidLabel, "label", Label, raw, error) from None
+    if repeated := repeated_field(raw):
+        raise InvalidLabel(f"label {label.label_id}", repeated[0], repeated[1], "this field once")
     if label.known_at > now_us + AHEAD_MAX_US:
         raise InvalidLabel(
             f"label {label.label_id}",

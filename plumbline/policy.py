@@ -3,12 +3,15 @@
 A rule can only make an outcome more severe. Without a score the answer is at least `review`: no fault approves.
 """
 
-from typing import Annotated
+import math
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
 
 from plumbline.decision import MODEL_UNAVAILABLE, Outcome, Reason
+from plumbline.errors import InvalidControl
+from plumbline.refusal import explained, repeated_field
 from plumbline.transaction import AmountMinor, Id, Transaction
 
 Threshold = Annotated[float, Meta(ge=0, le=2)]
@@ -38,15 +41,38 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 DEFAULT_POLICY = Policy(version="default")
 
+POLICY_MAX_BYTES: Final = 1_000_000
+
+_decoder = msgspec.json.Decoder(Policy)
+encode = msgspec.json.Encoder(order="deterministic").encode
+
+
+def parse(raw: bytes) -> Policy:
+    """The Policy in a control message's bytes.
+
+    raw: UTF-8 JSON object of at most 1,000,000 bytes, with `"type": "policy"`.
+    Raises InvalidControl, which names the field, its value and what was allowed.
+    """
+    if len(raw) > POLICY_MAX_BYTES:
+        raise InvalidControl("policy", "record", f"{len(raw)} bytes", f"{POLICY_MAX_BYTES} bytes or fewer")
+    try:
+        policy = _decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise explained(InvalidControl, "policy", Policy, raw, error) from None
+    if repeated := repeated_field(raw):
+        raise InvalidControl(f"policy {policy.version}", repeated[0], repeated[1], "this field once")
+    return policy
+
 
 def decide(transaction: Transaction, score: float | None, policy: Policy) -> tuple[Outcome, tuple[Reason, ...]]:
     """Outcome and the rules or faults that led to it (features' reasons are added by whoever asks the model).
 
-    score: the deciding model's float32 in [0, 1], or None when no model answered.
+    score: the deciding model's float32 in [0, 1], or None when no model answered; NaN, which no comparison would
+    stop, counts as no answer.
     """
     outcome = Outcome.APPROVE
     reasons: list[Reason] = []
-    if score is None:
+    if score is None or math.isnan(score):
         outcome = Outcome.REVIEW
         reasons.append(MODEL_UNAVAILABLE)
     elif score >= policy.decline_at:

@@ -6,6 +6,7 @@ an error, since a misspelt name would otherwise be a silent default. Secrets hav
 """
 
 import os
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -95,6 +96,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 SECRETS = frozenset({"secret_key", "password_salt"})
 
+# The password of `scheme://name:password@host`, wherever such an address stands in a setting.
+_PASSWORD = re.compile(r"(://[^/@\s]*?:)[^@\s]+@")
+
 
 def variable(field: str) -> str:
     """Name of the environment variable of a field.
@@ -119,10 +123,9 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
         if not name.startswith(PREFIX):
             continue
         if name in files:
-            try:
-                given[files[name]] = Path(value).read_text().strip()
-            except OSError as error:
-                raise InvalidSetting("environment", name, value, f"a readable file ({error.strerror})") from error
+            if variable(files[name]) in environ:
+                raise InvalidSetting("environment", name, value, f"only one of {name} and {variable(files[name])}")
+            given[files[name]] = _file(name, value)
         elif name in fields:
             given[fields[name]] = value
         else:
@@ -133,13 +136,20 @@ def load(environ: Mapping[str, str] | None = None) -> Settings:
     return msgspec.convert(given, Settings, strict=False)
 
 
+def _file(name: str, path: str) -> str:
+    try:
+        return Path(path).read_text(encoding="utf-8").strip()
+    except (OSError, ValueError) as error:
+        raise InvalidSetting("environment", name, path, f"a readable text file ({error})") from None
+
+
 def _check(name: str, value: str) -> None:
     try:
         msgspec.convert({name: value}, Settings, strict=False)
     except msgspec.ValidationError as error:
         reason = str(error).split(" - at ")[0]
-        shown_value = "(masked)" if name in SECRETS else value
-        raise InvalidSetting("environment", variable(name), shown_value, reason.removeprefix("Expected ")) from None
+        value = "(masked)" if name in SECRETS else _PASSWORD.sub(r"\1(masked)@", value)
+        raise InvalidSetting("environment", variable(name), value, reason.removeprefix("Expected ")) from None
 
 
 def described(settings: Settings, environ: Mapping[str, str] | None = None) -> Iterator[dict[str, str]]:
@@ -150,6 +160,8 @@ def described(settings: Settings, environ: Mapping[str, str] | None = None) -> I
         value = getattr(settings, name)
         if name in SECRETS:
             value = "(not set)" if value is None else "(masked)"
+        elif isinstance(value, str):
+            value = _PASSWORD.sub(r"\1(masked)@", value)
         given = variable(name) in environ or variable(name) + "_FILE" in environ
         yield {
             "variable": variable(name),

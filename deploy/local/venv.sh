@@ -28,6 +28,5 @@ if ! with_uv; then
   "$python" -m pip install --require-hashes --no-deps --quiet --progress-bar off --disable-pip-version-check -r requirements.lock
 fi
 # In place and without an index: setuptools is among the locked requirements.
-"$python" -m pip install --no-deps --no-build-isolation --no-index --quiet --disable-pip-version-check \
-  --config-settings editable_mode=compat --editable .
+"$python" -m pip install --no-deps --no-build-isolation --no-index -qq --disable-pip-version-check --editable .
 echo "$("$python" --version) and $(grep -c '==' requirements.lock) locked packages are in .venv" >&2
