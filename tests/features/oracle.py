@@ -24,8 +24,8 @@ def remembered(table_name, arrivals):
     return kept
 
 
-def measured(measure, row, past):
-    """One measure of one transaction, given the arrivals of its key before it."""
+def measured(measure, row, past, kept):
+    """One measure of one transaction, given the arrivals of its key before it and what is remembered of them."""
     t = row["time"]
     located = [each for each in past if each["latitude_e6"] != ABSENT]
     if measure.kind == "ever":
@@ -38,7 +38,7 @@ def measured(measure, row, past):
         return located[-1]["longitude_e6"] if located else ABSENT
     if measure.kind == "seconds_since_place":
         return max(0, (t - located[-1]["time"]) // 1_000_000) if located else -1
-    window = [each for each in remembered(measure.table, past) if t - measure.window_us < each["time"] <= t]
+    window = [each for each in kept if t - measure.window_us < each["time"] <= t]
     if measure.kind == "count":
         return len(window)
     if measure.kind == "sum":
@@ -52,12 +52,13 @@ def history(rows):
     """int64 [n, measures] of rows (dicts) in arrival order; labels give rows of 0."""
     out = np.zeros((len(rows), len(HISTORY)), np.int64)
     for n, row in enumerate(rows):
-        if row["is_label"]:
-            continue
-        for m, measure in enumerate(HISTORY):
-            of = next(each for each in TABLES if each.name == measure.table)
+        for of in [] if row["is_label"] else TABLES:
             key = KEY[of.entity](row)
             wants_labels = of.stream == "fraud_labels"
             past = [each for each in rows[:n] if each["is_label"] == wants_labels and KEY[of.entity](each) == key]
-            out[n, m] = measured(measure, row, past if key != "" else [])
+            past = past if key != "" else []
+            kept = remembered(of.name, past)
+            for m, measure in enumerate(HISTORY):
+                if measure.table == of.name:
+                    out[n, m] = measured(measure, row, past, kept)
     return out

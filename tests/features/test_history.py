@@ -69,14 +69,14 @@ def assert_equal(found, wanted):
 
 
 @given(st.lists(rows(), max_size=40), st.data())
-@settings(deadline=None, max_examples=60)
+@settings(deadline=None, max_examples=200)
 def test_equals_the_oracle_in_any_batches(stream, data):
     cuts = data.draw(st.lists(st.integers(0, len(stream)), max_size=4))
     assert_equal(in_batches(stream, cuts), oracle.history(stream))
 
 
 @given(st.lists(rows(), max_size=20), st.lists(rows(), max_size=12))
-@settings(deadline=None, max_examples=25)
+@settings(deadline=None, max_examples=60)
 def test_a_snapshot_goes_on_where_it_stopped(before, after):
     history = History()
     history.advance(arrivals(before))
@@ -109,7 +109,7 @@ def _random_stream(draw, count, accounts=6, span=40 * DAY):
     ]
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", range(2))
 def test_bounds_forget_the_oldest(monkeypatch, seed):
     """With small bounds rings fill, double, drop their oldest and refuse what is older still."""
     from dataclasses import replace
@@ -117,15 +117,15 @@ def test_bounds_forget_the_oldest(monkeypatch, seed):
     small = {each.name: replace(each, bound=min(each.bound, 8)) for each in TABLES}
     monkeypatch.setattr("features.history.table", small.__getitem__)
     monkeypatch.setattr(oracle, "table", small.__getitem__)
-    stream = _random_stream(np.random.default_rng(seed), 300, accounts=2, span=2 * DAY)
+    stream = _random_stream(np.random.default_rng(seed), 150, accounts=2, span=DAY)
     assert_equal(in_batches(stream, [3, 100, 101]), oracle.history(stream))
 
 
 @pytest.mark.parametrize("seed", range(2))
 def test_long_streams_reuse_the_arena(seed):
     """Keys that come and go for months: forgotten entries free their places, and the answers stay right."""
-    stream = _random_stream(np.random.default_rng(seed), 500, accounts=30, span=300 * DAY)
-    assert_equal(in_batches(stream, range(0, 500, 37)), oracle.history(stream))
+    stream = _random_stream(np.random.default_rng(seed), 250, accounts=12, span=300 * DAY)
+    assert_equal(in_batches(stream, range(0, 250, 37)), oracle.history(stream))
 
 
 def test_one_more_line_is_one_more_measure():
