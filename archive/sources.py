@@ -1,0 +1,147 @@
+"""Reads somebody's CSV and Parquet files, batch by batch, with the number of every row.
+
+A CSV's cells stay text, so that no amount passes through a float; broken lines and bytes are problems with a row
+number, like any other.
+"""
+
+import csv
+import itertools
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+import pyarrow.csv as pa_csv
+import pyarrow.parquet as pq
+
+from plumbline.errors import InvalidArchive, shown
+
+BATCH_ROWS: Final = 131_072
+CSV_BLOCK_BYTES: Final = 16 * 2**20
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """Why a row cannot be imported; `row` counts a file's rows of data from 1, blank lines and the header apart."""
+
+    file: str
+    row: int
+    column: str
+    value: object
+    allowed: str
+
+    def __str__(self) -> str:
+        return f"{self.file} row {self.row}, column {self.column}: {shown(self.value)}: expected {self.allowed}"
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """The next rows of a file: its name, their numbers (int64 [n]), the columns, and lines that are no rows."""
+
+    file: str
+    numbers: np.ndarray
+    batch: pa.RecordBatch
+    problems: Sequence[Problem] = ()
+
+
+def read_rows(files: Sequence[Path], columns: Sequence[str], delimiter: str = ",") -> Iterator[Rows]:
+    """The wanted columns of all files, file after file, in their own order.
+
+    Files that end in .parquet are Parquet, all others CSV with a header line.
+    Raises InvalidArchive for a file that cannot be read or lacks a column.
+    """
+    for file in files:
+        try:
+            yield from _parquet(file, columns) if file.suffix == ".parquet" else _csv(file, columns, delimiter)
+        except (pa.ArrowInvalid, OSError) as error:
+            kind = "Parquet" if file.suffix == ".parquet" else "CSV"
+            raise InvalidArchive("import", "file", str(file), f"readable {kind} ({error})") from error
+
+
+def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Rows]:
+    with pq.ParquetFile(file) as parquet:
+        _check_columns(file, parquet.schema_arrow.names, columns)
+        first_row = 1
+        for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
+            yield Rows(file.name, np.arange(first_row, first_row + batch.num_rows), batch.select(list(columns)))
+            first_row += batch.num_rows
+
+
+def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Rows]:
+    _check_columns(file, _header(file, delimiter), columns)
+    broken: dict[int, Problem] = {}
+
+    def set_aside(line: pa_csv.InvalidRow) -> str:
+        number = line.number - 1  # the header is not counted
+        allowed = f"{line.expected_columns} columns, got {line.actual_columns}"
+        broken[number] = Problem(file.name, number, "(whole line)", line.text, allowed)
+        return "skip"
+
+    with pa_csv.open_csv(
+        file,
+        read_options=pa_csv.ReadOptions(use_threads=False, block_size=CSV_BLOCK_BYTES),  # threads lose lines' numbers
+        parse_options=pa_csv.ParseOptions(delimiter=delimiter, newlines_in_values=True, invalid_row_handler=set_aside),
+        convert_options=pa_csv.ConvertOptions(
+            check_utf8=False,
+            include_columns=list(columns),
+            column_types=dict.fromkeys(columns, pa.binary()),
+            strings_can_be_null=False,
+        ),
+    ) as reader:
+        told, next_row = 0, 1
+        for batch in reader:
+            numbers = _numbers(next_row, batch.num_rows, broken)
+            next_row = int(numbers[-1]) + 1 if len(numbers) else next_row
+            problems = list(broken.values())[told:]
+            told = len(broken)
+            texts = []
+            for name in columns:
+                text, wrong = _decoded(batch.column(name))
+                problems += [Problem(file.name, int(numbers[row]), name, raw, "text in UTF-8") for row, raw in wrong]
+                texts.append(text)
+            yield Rows(file.name, numbers, pa.RecordBatch.from_arrays(texts, list(columns)), problems)
+
+
+def _numbers(next_row: int, count: int, broken: Collection[int]) -> np.ndarray:
+    """The numbers of the next `count` rows, int64, when those of broken lines are left out."""
+    numbers = np.arange(next_row, next_row + count)
+    if not broken:
+        return numbers
+    free = (number for number in itertools.count(next_row) if number not in broken)
+    return np.fromiter(itertools.islice(free, count), np.int64, count)
+
+
+def _header(file: Path, delimiter: str) -> list[str]:
+    with file.open(encoding="utf-8-sig", newline="") as stream:
+        try:
+            return next(csv.reader(stream, delimiter=delimiter), [])
+        except (UnicodeDecodeError, csv.Error) as error:
+            raise InvalidArchive(f"file {file.name}", "header", str(file), f"CSV in UTF-8 ({error})") from error
+
+
+def _check_columns(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
+    for name in columns:
+        if list(names).count(name) != 1:
+            allowed = "one of its columns" if name not in names else "a name that only one column has, among"
+            raise InvalidArchive(f"file {file.name}", "column", name, f"{allowed}: {', '.join(names) or '(none)'}")
+
+
+def _decoded(raw: pa.Array) -> tuple[pa.Array, list[tuple[int, bytes]]]:
+    """Text of bytes, and (row, bytes) of each cell that is none; such a cell reads as empty."""
+    try:
+        return pc.cast(raw, pa.string()), []
+    except pa.ArrowInvalid:
+        cells = raw.to_pylist()
+        texts = [_utf8(cell) for cell in cells]
+        wrong = [(row, cell) for row, (cell, text) in enumerate(zip(cells, texts, strict=True)) if text is None]
+        return pa.array([text or "" for text in texts], pa.string()), wrong
+
+
+def _utf8(cell: bytes) -> str | None:
+    try:
+        return cell.decode()
+    except UnicodeDecodeError:
+        return None
