@@ -12,6 +12,7 @@ import subprocess
 import sys
 import threading
 from collections.abc import Sequence
+from concurrent.futures import Future
 from pathlib import Path
 from typing import Final
 
@@ -33,18 +34,15 @@ class Child:
         """Starts the command in a session of its own (Ctrl-C is ours to hand on); its output is added to the file."""
         self.ended = threading.Event()
         self.exit_code: int | None = None
-        self._started = threading.Event()
-        self._failure: OSError | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        threading.Thread(target=self._run, args=(list(command), log_file), name="child", daemon=True).start()
-        self._started.wait()
-        if self._failure is not None:
-            raise self._failure
+        started: Future[subprocess.Popen[bytes]] = Future()
+        thread = threading.Thread(target=self._run, args=(command, log_file, started), name="child", daemon=True)
+        thread.start()
+        self._process = started.result()
 
-    def _run(self, command: list[str], log_file: Path) -> None:
+    def _run(self, command: Sequence[str], log_file: Path, started: "Future[subprocess.Popen[bytes]]") -> None:
         try:
             with log_file.open("ab") as output:
-                self._process = subprocess.Popen(
+                process = subprocess.Popen(
                     [sys.executable, "-S", "-E", "-c", _LAUNCHER, str(os.getpid()), *command],
                     stdin=subprocess.DEVNULL,
                     stdout=output,
@@ -52,22 +50,20 @@ class Child:
                     start_new_session=True,
                 )
         except OSError as error:
-            self._failure = error
+            started.set_exception(error)
             return
-        finally:
-            self._started.set()
-        self.exit_code = self._process.wait()
+        started.set_result(process)
+        self.exit_code = process.wait()
         self.ended.set()
 
     @property
     def pid(self) -> int:
         """Process id, of the launcher at first and of the program from then on."""
-        assert self._process is not None
         return self._process.pid
 
     def send(self, number: signal.Signals) -> None:
         """Sends a signal; nothing happens when the program has ended."""
-        if self._process is not None and not self.ended.is_set():
+        if not self.ended.is_set():
             self._process.send_signal(number)
 
     def stop(self, patience_seconds: float) -> None:

@@ -57,7 +57,8 @@ def locked(lock: Path = LOCK) -> tuple[Jar, ...]:
         words = line.partition("#")[0].split()
         if words:
             coordinates, sha256 = words
-            jars.append(Jar(*coordinates.split(":"), sha256))
+            group, artifact, version = coordinates.split(":")
+            jars.append(Jar(group, artifact, version, sha256))
     return tuple(jars)
 
 
@@ -126,7 +127,9 @@ def resolve_with_maven(jars: Sequence[Jar], folder: Path) -> None:
     with tempfile.TemporaryDirectory(prefix="plumbline-pom-") as project:
         Path(project, "pom.xml").write_text(pom(jars))
         command = ["mvn", "--batch-mode", "--quiet", MAVEN_COPY, f"-DoutputDirectory={folder}", "-DexcludeTransitive"]
-        done = subprocess.run(command, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        done = subprocess.run(
+            command, check=False, cwd=project, capture_output=True, text=True, stdin=subprocess.DEVNULL
+        )
     if done.returncode != 0:
         reason = next((line for line in done.stdout.splitlines() if "ERROR" in line), f"exit code {done.returncode}")
         raise Unready(_no_jars("mvn", reason))

@@ -26,7 +26,9 @@ def find_java() -> str | None:
 
 def _major(java: str) -> int | None:
     try:
-        asked = subprocess.run([java, "-version"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30)
+        asked = subprocess.run(
+            [java, "-version"], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=30
+        )
     except (OSError, subprocess.TimeoutExpired) as error:
         log.warning("a Java that does not answer", java=java, error=str(error))
         return None

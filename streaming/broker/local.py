@@ -70,7 +70,6 @@ class LocalBroker:
         Raises Unready.
         """
         self._data_dir = Path(data_dir).absolute()
-        self._fixed_port = port
         self._recipe = _recipe(self._data_dir, kind, jars_dir)
         self._child: Child | None = None
         self.port = port
@@ -103,33 +102,38 @@ class LocalBroker:
     def start(self) -> Self:
         """Starts it and returns once it answers. Raises Unready with one sentence that says what to do."""
         _require_disk(self._data_dir)
-        for attempt in range(1, ATTEMPTS + 1):
+        attempt = 1
+        while self._child is None:
             port = self.port or free_port()
             require_free(port)
             try:
                 self._child = self._start_once(port)
-            except _PortTaken:
-                # Somebody took a port between our look and the broker's: only fatal when the user named it.
-                if self._fixed_port or attempt == ATTEMPTS:
+            except _PortTaken as taken:
+                # Somebody took a port between our look and the broker's; the controller's may also be the one.
+                if attempt == ATTEMPTS:
                     raise
-                continue
-            self.port = port
-            return self
-        raise AssertionError("unreachable")
+                log.info("trying again", reason=str(taken))
+                attempt += 1
+            else:
+                self.port = port
+        return self
 
     def _start_once(self, port: int) -> Child:
         self.log_file.parent.mkdir(parents=True, exist_ok=True)
         written = self.log_file.stat().st_size if self.log_file.exists() else 0
         child = Child(self._recipe.command(port, free_port()), self.log_file)
         deadline = time.monotonic() + START_SECONDS
-        while not answers(port):
-            if child.ended.wait(LOOK_SECONDS):
-                raise _explained(self.log_file, written, child.exit_code, port)
-            if time.monotonic() > deadline:
-                child.kill()
-                raise Unready(
-                    f"the broker on {HOST}:{port} did not answer within {START_SECONDS:.0f} s: see {self.log_file}"
-                )
+        try:
+            while not answers(port):
+                if child.ended.wait(LOOK_SECONDS):
+                    raise _explained(self.log_file, written, child.exit_code, port)
+                if time.monotonic() > deadline:
+                    raise Unready(
+                        f"the broker on {HOST}:{port} did not answer within {START_SECONDS:.0f} s: see {self.log_file}"
+                    )
+        except BaseException:
+            child.kill()
+            raise
         return child
 
     def wait(self, seconds: float | None = None) -> bool:
@@ -274,7 +278,7 @@ def _kafka(data_dir: Path, java: str, jars_dir: Path | None) -> Recipe:
 
 def _format(base: list[str], properties: Path) -> None:
     tool = ["kafka.tools.StorageTool", "format", "--cluster-id", CLUSTER_ID, "--config", str(properties)]
-    done = subprocess.run([*base, *tool], capture_output=True, text=True, stdin=subprocess.DEVNULL)
+    done = subprocess.run([*base, *tool], check=False, capture_output=True, text=True, stdin=subprocess.DEVNULL)
     if done.returncode != 0:
         raise Unready(f"Kafka's data folder cannot be prepared ({(done.stderr or done.stdout).strip()[-300:]})")
 
@@ -321,7 +325,9 @@ def _explained(log_file: Path, written: int, exit_code: int | None, port: int) -
         stream.seek(written if written <= log_file.stat().st_size else 0)
         text = stream.read().decode(errors="replace")
     if "Address already in use" in text:
-        return _PortTaken(f"port {port} on {HOST}, or the controller's, was taken while the broker started: start again")
+        return _PortTaken(
+            f"port {port} on {HOST}, or the controller's, was taken while the broker started: start again"
+        )
     lines = [line for line in text.splitlines() if " ERROR " in line or " FATAL " in line or "Exception" in line]
     reason = f" ({lines[0][:300]})" if lines else ""
     return Unready(f"the broker ended while it started, exit code {exit_code}{reason}: see {log_file}")

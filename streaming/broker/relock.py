@@ -38,6 +38,6 @@ def lines(kafka: str, log4j: str) -> list[str]:
 
 
 if __name__ == "__main__":
-    pinned = lines(*sys.argv[1:3])
-    LOCK.write_text(f"# Written by `python -m streaming.broker.relock {' '.join(sys.argv[1:3])}`.\n" + "\n".join(pinned) + "\n")
-    print(f"{LOCK}: {len(pinned)} jars")
+    kafka, log4j = sys.argv[1:]
+    head = f"# Written by `python -m streaming.broker.relock {kafka} {log4j}`."
+    LOCK.write_text("\n".join([head, *lines(kafka, log4j)]) + "\n")
