@@ -129,6 +129,14 @@ class AlertClosed(Refused):
         )
 
 
+class LedgerMoved(Refused):
+    """The ledger's position in SQL is not the expected one: another ledger stored the same batch."""
+
+
+class JournalRefused(Refused):
+    """A journal record that cannot be read, or a journal that is not the one SQL was filled from."""
+
+
 class SnapshotRefused(Refused):
     """A snapshot that is corrupt, cut short, or of another format; rebuild it from the journal."""
 

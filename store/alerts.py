@@ -65,4 +65,4 @@ def alert_of_transaction(session: Session, transaction_id: str) -> Alert | None:
 def open_outcomes(session: Session) -> dict[str, int]:
     """How many alerts wait for an analyst, by the decision's outcome; outcomes without any are left out."""
     counted = select(Alert.outcome, func.count()).where(Alert.status == OPEN).group_by(Alert.outcome)
-    return {outcome: count for outcome, count in session.execute(counted)}
+    return dict(session.execute(counted).tuples().all())

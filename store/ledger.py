@@ -1,0 +1,118 @@
+"""What the ledger writes: one batch of the journal and the position after it, in one SQL transaction.
+
+Storing a batch again changes nothing, and two ledgers cannot both store the same one: the position is moved by one
+conditional statement, which comes first.
+"""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import Connection, Insert, Table, bindparam, func, select, update
+from sqlalchemy.dialects import postgresql, sqlite
+
+from plumbline.errors import LedgerMoved
+from store.alerts import CLOSED, OPEN
+from store.tables import Alert, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
+
+Row = dict[str, Any]
+
+
+@dataclass(slots=True)
+class Rows:
+    """What a stretch of the journal is in SQL, in the journal's order; keys are column names.
+
+    closings: one {alert_of, at, who} for each verdict by an analyst, who may have given it in another database.
+    """
+
+    decisions: list[Row] = field(default_factory=list)
+    alerts: list[Row] = field(default_factory=list)
+    labels: list[Row] = field(default_factory=list)
+    closings: list[Row] = field(default_factory=list)
+    conflicts: list[Row] = field(default_factory=list)
+    rejected: list[Row] = field(default_factory=list)
+    policies: list[Row] = field(default_factory=list)
+
+
+def next_offset(connection: Connection, topic: str, partition: int) -> int | None:
+    """The journal offset that is to be stored next; None before the first batch."""
+    return connection.scalar(
+        select(LedgerPosition.next_offset).where(LedgerPosition.topic == topic, LedgerPosition.partition == partition)
+    )
+
+
+def move_position(connection: Connection, topic: str, partition: int, expected: int | None, following: int) -> None:
+    """Move the position from `expected` (None: there is none yet) to `following`; the first statement of a batch.
+
+    Raises LedgerMoved when the position is another one: somebody else stored this batch, or it is stored already.
+    """
+    if expected is None:
+        moved = connection.execute(
+            _insert_once(connection, LedgerPosition),
+            {"topic": topic, "partition": partition, "next_offset": following},
+        )
+    else:
+        moved = connection.execute(
+            update(LedgerPosition)
+            .where(
+                LedgerPosition.topic == topic,
+                LedgerPosition.partition == partition,
+                LedgerPosition.next_offset == expected,
+            )
+            .values(next_offset=following)
+        )
+    if moved.rowcount != 1:
+        raise LedgerMoved(
+            f"the SQL position of {topic} is no longer {expected}: another ledger writes to this database; run one only"
+        )
+
+
+def store(connection: Connection, rows: Rows) -> int:
+    """Insert rows that are not there yet; the number of decisions that were new. The caller commits."""
+    new = 0
+    if rows.decisions:
+        newest = connection.scalar(select(func.max(Decision.sequence)))
+        new = connection.execute(_insert_once(connection, Decision), rows.decisions).rowcount
+        _count(connection, rows.decisions, -1 if newest is None else newest)
+    for table, inserted in (
+        (Alert, rows.alerts),
+        (Label, rows.labels),
+        (Conflict, rows.conflicts),
+        (Rejected, rows.rejected),
+        (Policy, rows.policies),
+    ):
+        if inserted:
+            connection.execute(_insert_once(connection, table), inserted)
+    if rows.closings:
+        connection.execute(_CLOSE, rows.closings)
+    return new
+
+
+_CLOSE = (
+    update(Alert.__table__)  # type: ignore[arg-type]
+    .where(Alert.transaction_id == bindparam("alert_of"), Alert.status == OPEN)
+    .values(status=CLOSED, closed_at=bindparam("at"), closed_by=bindparam("who"))
+)
+
+
+def _count(connection: Connection, decisions: list[Row], newest: int) -> None:
+    """Add decisions to the tallies of their seconds, those up to sequence `newest` excepted: they were counted."""
+    tallies: dict[int, Row] = {}
+    for row in decisions:
+        if row["sequence"] > newest:
+            second = row["journaled_at_ms"] // 1000
+            tally = tallies.setdefault(second, {"second": second, "approve": 0, "review": 0, "decline": 0})
+            tally[row["outcome"]] += 1
+    if not tallies:
+        return
+    table = Tally.__table__
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    insert = dialect.insert(table)
+    adding = {name: table.c[name] + insert.excluded[name] for name in ("approve", "review", "decline")}
+    connection.execute(insert.on_conflict_do_update(index_elements=["second"], set_=adding), list(tallies.values()))
+
+
+def _insert_once(connection: Connection, model: type[Any]) -> Insert:
+    table: Table = model.__table__
+    if connection.dialect.name == "postgresql":
+        return postgresql.insert(table).on_conflict_do_nothing()
+    return sqlite.insert(table).on_conflict_do_nothing()
