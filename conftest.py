@@ -1,9 +1,14 @@
-"""In continuous integration a skipped test is a failed one: there, every system part must be present."""
+"""What holds for all tests; in continuous integration a skipped test is a failed one: every part must be there."""
 
 import os
 from collections.abc import Generator
 
+import hypothesis
 import pytest
+
+# Machines that run many things at once are no reason to fail: how long one example takes says nothing here.
+hypothesis.settings.register_profile("plumbline", deadline=None)
+hypothesis.settings.load_profile("plumbline")
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 

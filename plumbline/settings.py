@@ -97,7 +97,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 SECRETS = frozenset({"secret_key", "password_salt"})
 
 # The password of `scheme://name:password@host`, wherever such an address stands in a setting.
-_PASSWORD = re.compile(r"(://[^/@\s]*?:)[^@\s]+@")
+_PASSWORD = re.compile(r"(://[^/@\s]*?:)\S+@")
 
 
 def variable(field: str) -> str:
