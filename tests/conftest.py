@@ -1,20 +1,24 @@
-"""Fixtures of the whole suite: one real Apache Kafka, which all tests and all workers of a run share.
+"""Fixtures of the whole suite: one real Apache Kafka, which all tests and all workers of a run share; and databases.
 
-A test that kills, pauses or restarts a broker starts a `LocalBroker` of its own.
+A test that kills, pauses or restarts a broker starts a `LocalBroker` of its own. PostgreSQL is one server a worker.
 """
 
 import fcntl
 import json
 import os
+import pwd
+import shutil
+import subprocess
 import tempfile
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
 import pytest
+import sqlalchemy as sa
 
 
 @dataclass(frozen=True)
@@ -25,10 +29,10 @@ class SharedKafka:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Marks every test that asks for the broker, so that `-m "not kafka"` leaves all of them out."""
+    """Marks every test that asks for the broker or PostgreSQL, so that `-m "not kafka"` leaves all of them out."""
     for item in items:
-        if "kafka" in getattr(item, "fixturenames", ()):
-            item.add_marker(pytest.mark.kafka)
+        for fixture in {"kafka", "postgres"} & set(getattr(item, "fixturenames", ())):
+            item.add_marker(fixture)
 
 
 @pytest.fixture(scope="session")
@@ -106,3 +110,82 @@ def _listens(bootstrap: str) -> bool:
     from streaming.broker.local import answers
 
     return answers(int(bootstrap.rpartition(":")[2]))
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Callable[[], sa.URL]]:
+    """A running PostgreSQL, as a function that makes one more empty database; nobody else can connect to it."""
+    binaries = _postgres_binaries()
+    if binaries is None:
+        pytest.skip("no PostgreSQL server binaries (initdb, pg_ctl)")
+    with tempfile.TemporaryDirectory(prefix="plumbline-pg-") as folder, _postgres_server(binaries, folder) as server:
+        admin = sa.create_engine(server, isolation_level="AUTOCOMMIT", poolclass=sa.NullPool)
+
+        def new_database() -> sa.URL:
+            name = f"t{uuid.uuid4().hex[:12]}"
+            with admin.connect() as connection:
+                connection.exec_driver_sql(f"CREATE DATABASE {name}")
+            return server.set(database=name)
+
+        yield new_database
+
+
+@pytest.fixture(params=["sqlite", pytest.param("postgresql", marks=pytest.mark.postgres)])
+def empty_database(request: pytest.FixtureRequest, tmp_path: Path) -> sa.URL:
+    """The address of a database without tables: once SQLite, once PostgreSQL."""
+    if request.param == "sqlite":
+        return sa.URL.create("sqlite", database=str(tmp_path / "plumbline.db"))
+    new_database: Callable[[], sa.URL] = request.getfixturevalue("postgres")
+    return new_database()
+
+
+@pytest.fixture
+def engine(empty_database: sa.URL) -> Iterator[sa.Engine]:
+    """A store whose tables are up to date and empty: once SQLite, once PostgreSQL."""
+    from store.engine import engine_at
+    from store.schema import migrate
+
+    opened = engine_at(empty_database)
+    migrate(opened)
+    yield opened
+    opened.dispose()
+
+
+def _postgres_binaries() -> Path | None:
+    found = shutil.which("pg_ctl")
+    newest_first = sorted(Path("/usr/lib/postgresql").glob("*/bin/pg_ctl"), key=lambda path: path.parts, reverse=True)
+    places = [Path(found), *newest_first] if found else newest_first
+    return next((place.parent for place in places if (place.parent / "initdb").exists()), None)
+
+
+@contextmanager
+def _postgres_server(binaries: Path, folder: str) -> Iterator[sa.URL]:
+    """A server on a socket in the folder, run by somebody other than root, since it refuses root; durable it is not."""
+    owner = None
+    if os.geteuid() == 0:
+        owner = pwd.getpwnam("postgres" if _known("postgres") else "nobody")
+        os.chown(folder, owner.pw_uid, owner.pw_gid)
+
+    def run(program: str, *arguments: str) -> None:
+        log = Path(folder, "log.txt")
+        account = {"user": owner.pw_uid, "group": owner.pw_gid, "extra_groups": []} if owner else {}
+        with log.open("ab") as output:
+            subprocess.run(  # the server inherits the log, and no pipe that would keep us waiting
+                [binaries / program, *arguments], check=True, cwd=folder, stdout=output, stderr=output, **account
+            )
+
+    run("initdb", "-D", "data", "-U", "plumbline", "-A", "trust", "-E", "UTF8", "--locale=C.UTF-8", "--no-sync")
+    settings = f"-k {folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
+    run("pg_ctl", "-D", "data", "-w", "-s", "-o", settings, "start")
+    try:
+        yield sa.URL.create("postgresql+psycopg", "plumbline", host=folder, database="postgres")
+    finally:
+        run("pg_ctl", "-D", "data", "-w", "-s", "-m", "immediate", "stop")
+
+
+def _known(user: str) -> bool:
+    try:
+        pwd.getpwnam(user)
+    except KeyError:
+        return False
+    return True
