@@ -20,7 +20,7 @@ if sys.byteorder != "little":
 
 STRING: Final = wire.DT_STRING
 
-NUMERIC: Final[dict[int, tuple[np.dtype[Any], str]]] = {
+NUMERIC: Final[dict[wire.DataType, tuple[np.dtype[Any], str]]] = {
     wire.DT_FLOAT: (np.dtype(np.float32), "float_val"),
     wire.DT_DOUBLE: (np.dtype(np.float64), "double_val"),
     wire.DT_INT32: (np.dtype(np.int32), "int_val"),

@@ -1,0 +1,55 @@
+"""`plumbline serve`: the embedded model server, which speaks TensorFlow Serving's two protocols."""
+
+import json
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def serve(
+    *,
+    model_base_path: Annotated[
+        Path | None,
+        typer.Option(help="Folder with one numbered folder a version. [default: models/NAME in the data folder]"),
+    ] = None,
+    model_name: Annotated[
+        str | None, typer.Option(help="Name under which the model is served. [default: from the settings]")
+    ] = None,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes a free one.")] = 8500,
+    rest_port: Annotated[int, typer.Option(min=0, max=65535, help="Port of REST; 0 takes a free one.")] = 8501,
+    rest: Annotated[bool, typer.Option(help="Whether to speak REST too.")] = True,
+    poll_seconds: Annotated[
+        float, typer.Option(min=0.05, max=3600, help="Time between two looks for a new version.")
+    ] = 1.0,
+    json_ready: Annotated[
+        bool,
+        typer.Option(
+            "--json-ready", help="Print a JSON line when the ports are held, and one for each version served."
+        ),
+    ] = False,
+) -> None:
+    """Serve the newest version in a folder over gRPC and REST, until interrupted."""
+    from plumbline.settings import load
+    from serving.server.process import Options, run
+
+    settings = load()
+    name = model_name or settings.model_name
+    base_path = model_base_path or settings.data_path / "models" / name
+    run(
+        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds),
+        _print_json if json_ready else _print,
+    )
+
+
+def _print_json(event: dict[str, Any]) -> None:
+    print(json.dumps(event), flush=True)
+
+
+def _print(event: dict[str, Any]) -> None:
+    if event["state"] == "listening":
+        rest = f", REST on {event['host']}:{event['rest_port']}" if event["rest_port"] is not None else ""
+        print(f"gRPC on {event['host']}:{event['port']}{rest}", flush=True)
+    else:
+        print(f"serving {event['model']} version {event['version']}", flush=True)

@@ -1,0 +1,263 @@
+"""The JSON body of a REST predict request, as arrays: rows under `instances`, or columns under `inputs`."""
+
+import base64
+import binascii
+import json
+import math
+import re
+from collections.abc import Mapping
+from typing import Any, Final, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+from serving.server.json_answer import decimal
+from serving.server.model import Arrays, Slot
+from serving.server.status import StatusError, invalid
+from serving.tensors import NUMERIC, STRING
+
+Form = Literal["row", "column"]
+
+# What Python's parser says, and what the protocol says in its place.
+PARSE_ERRORS: Final = {
+    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
+    "Illegal trailing comma before end of object": "Missing a name for object member.",
+    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
+    "Unterminated string starting at": "Missing a closing quotation mark in string.",
+    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
+    "Invalid \\escape": "Invalid escape character in string.",
+    "Invalid control character at": "Invalid encoding in string.",
+    "Extra data": "The document root must not be followed by other values.",
+}
+STRING_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?')
+
+
+def parse(body: bytes) -> dict[str, Any]:
+    """The JSON object in a body; NaN, Infinity and -Infinity are numbers. Raises StatusError."""
+    if not body:
+        raise invalid("JSON Parse error: The document is empty")
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise invalid(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from error
+    if not text.strip(" \t\r\n"):
+        raise invalid(f"JSON Parse error: The document is empty. at offset: {len(body)}")
+    try:
+        document = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise invalid(f"JSON Parse error: {_reason(error)} at offset: {len(text[: error.pos].encode())}") from error
+    except RecursionError as error:
+        raise invalid("JSON Parse error: Lists are nested too deeply. at offset: 0") from error
+    except ValueError as error:  # an integer of thousands of digits
+        raise invalid(f"JSON Parse error: Number too big to be stored in double. at offset: 0 ({error})") from error
+    if not isinstance(document, dict):
+        raise invalid(f"JSON Value: {shown(document)} Is not object")
+    return document
+
+
+def _reason(error: json.JSONDecodeError) -> str:
+    for python, protocol in PARSE_ERRORS.items():
+        if error.msg.startswith(python):
+            return protocol
+    if error.msg.startswith("Expecting ',' delimiter"):
+        outside = STRING_TOKEN.sub("", error.doc[: error.pos])
+        depth = [bracket for bracket in outside if bracket in "[]{}"]
+        open_brackets: list[str] = []
+        for bracket in depth:
+            if bracket in "[{":
+                open_brackets.append(bracket)
+            elif open_brackets:
+                open_brackets.pop()
+        if open_brackets and open_brackets[-1] == "[":
+            return "Missing a comma or ] after an array element."
+        return "Missing a comma or } after an object member."
+    return "Invalid value."
+
+
+def signature_name(document: Mapping[str, Any]) -> str:
+    """The signature that a request names; empty where it names none. Raises StatusError."""
+    name = document.get("signature_name", "")
+    if not isinstance(name, str):
+        raise invalid(
+            f"JSON Value: {shown(document)} not formatted correctly. 'signature_name' key must be a string value."
+        )
+    return name
+
+
+def arrays(document: Mapping[str, Any], slots: Mapping[str, Slot]) -> tuple[Form, Arrays]:
+    """Which form the request has, and its inputs. Raises StatusError."""
+    if "instances" in document and "inputs" in document:
+        raise invalid(
+            f"JSON Value: {shown(document)} Not formatted correctly expecting only one of 'inputs' or 'instances' "
+            "keys to exist "
+        )
+    if "instances" in document:
+        return "row", _from_rows(document, slots)
+    if "inputs" in document:
+        return "column", _from_columns(document["inputs"], slots)
+    raise invalid("Missing 'inputs' or 'instances' key")
+
+
+def _from_columns(inputs: Any, slots: Mapping[str, Slot]) -> Arrays:
+    if not isinstance(inputs, dict) or _is_base64(inputs):
+        if len(slots) > 1:
+            raise invalid(
+                "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
+                "tensorinfo_map"
+            )
+        return {name: _array(inputs, slot, _shape_of(inputs)) for name, slot in slots.items()}
+    for name in slots:
+        if name not in inputs:
+            raise invalid(f"Missing named input: {name} in 'inputs' object.")
+    return {name: _array(inputs[name], slot, _shape_of(inputs[name])) for name, slot in slots.items()}
+
+
+def _from_rows(document: Mapping[str, Any], slots: Mapping[str, Slot]) -> Arrays:
+    rows = document["instances"]
+    if not isinstance(rows, list):
+        raise invalid(f"JSON Value: {shown(document)} Excepting 'instances' to be an list/array")
+    if not rows:
+        raise invalid(f"JSON Value: {shown(document)} No values in 'instances' array")
+    if not isinstance(rows[0], dict) and len(slots) > 1:
+        raise invalid(
+            "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
+            "tensorinfo_map"
+        )
+    named = _is_named(rows[0])
+    given: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in slots}
+    for index, row in enumerate(rows):
+        if named != _is_named(row):
+            expecting = "object but got list" if named else "value/list but got object"
+            raise invalid(f"Expecting {expecting} at item {index} of input list")
+        for name, value in row.items() if named else [(next(iter(slots)), row)]:
+            try:
+                given_before = given[name][0] if given.get(name) else None
+                value_array = _instance(value, name, slots, given_before)
+            except StatusError as error:
+                where = f"element: {index} key: {name} of" if named else f"element: {index} of"
+                raise invalid(f"Failed to process {where} 'instances' list. Error: {error}") from error
+            given[name].append(value_array)
+        if named and row.keys() != slots.keys():
+            raise invalid(
+                f"Failed to process element: {index} of 'instances' list. JSON object: {shown(row)} "
+                f"keys must be equal to: {','.join(sorted(slots))}"
+            )
+    return {name: np.stack(values) for name, values in given.items()}
+
+
+def _instance(value: Any, name: str, slots: Mapping[str, Slot], first: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
+    """One row's array of one input, of the same shape as the first row's."""
+    if name not in slots:
+        raise invalid(f"JSON object: does not have named input: {name}")
+    shape = _shape_of(value)
+    values = _array(value, slots[name], shape)
+    if first is not None and first.size != values.size:
+        raise invalid(f"Expecting tensor size: {first.size} but got: {values.size}")
+    if first is not None and first.shape != values.shape:
+        raise invalid(f"Expecting shape {_printed(first.shape)} but got: {_printed(values.shape)}")
+    return values
+
+
+def _is_named(row: Any) -> bool:
+    return isinstance(row, dict) and not _is_base64(row)
+
+
+def _is_base64(value: Any) -> bool:
+    return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def _printed(shape: tuple[int, ...]) -> str:
+    return "[" + ",".join(map(str, shape)) + "]"
+
+
+def _shape_of(value: Any) -> tuple[int, ...]:
+    """The shape that the first element of every level suggests; the others must agree."""
+    shape = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if not value:
+            break
+        value = value[0]
+    return tuple(shape)
+
+
+def _array(value: Any, slot: Slot, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    flat: list[Any] = []
+    _flatten(value, slot, shape, 0, flat)
+    values = np.empty(len(flat), slot.dtype)
+    values[:] = flat
+    return values.reshape(shape)
+
+
+def _flatten(value: Any, slot: Slot, shape: tuple[int, ...], level: int, flat: list[Any]) -> None:
+    if not isinstance(value, list):
+        if level != len(shape):
+            raise invalid(
+                f"JSON Value: {shown(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"Expected at level: {len(shape)}"
+            )
+        flat.append(_element(value, slot))
+        return
+    if level >= len(shape):
+        raise invalid(f"Encountered list at unexpected level: {level} expected < {len(shape)}")
+    if len(value) != shape[level]:
+        raise invalid(
+            f"Encountered list at unexpected size: {len(value)} at level: {level} expected size: {shape[level]}"
+        )
+    for each in value:
+        _flatten(each, slot, shape, level + 1, flat)
+
+
+def _element(value: Any, slot: Slot) -> Any:
+    """One value as its input's type holds it, or the protocol's complaint."""
+    if slot.number == STRING:
+        return _text(value)
+    dtype = NUMERIC[slot.number][0]
+    if dtype.kind == "b" and isinstance(value, bool):
+        return value
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or dtype.kind == "b":
+        raise _wrong_type(value, slot)
+    if dtype.kind == "f":
+        if isinstance(value, int):
+            lossless = abs(value) < 1 << (np.finfo(dtype).nmant + 1)
+        else:
+            lossless = not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
+        if not lossless:
+            target = "float" if dtype.itemsize == 4 else "double"
+            raise invalid(f"Cannot convert JSON value: {shown(value)} to {target} without loss of precision.")
+        return value
+    about = np.iinfo(dtype)
+    if isinstance(value, float) or not about.min <= value <= about.max:
+        raise _wrong_type(value, slot)
+    return value
+
+
+def _text(value: Any) -> bytes:
+    if isinstance(value, str):
+        return value.encode("utf-8", "surrogatepass")
+    if not isinstance(value, dict):
+        raise invalid(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: string")
+    if not _is_base64(value):
+        raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
+    try:
+        return base64.b64decode(value["b64"], validate=True)
+    except binascii.Error as error:
+        raise invalid("Unable to base64 decode") from error
+
+
+def _wrong_type(value: Any, slot: Slot) -> StatusError:
+    return invalid(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {slot.type_name}")
+
+
+def _json_type(value: Any) -> str:
+    names = {type(None): "Null", dict: "Object", list: "Array", str: "String"}
+    return str(value) if isinstance(value, bool) else names.get(type(value), "Number")
+
+
+SHOWN_MAX_CHARACTERS: Final = 1000
+
+
+def shown(value: Any) -> str:
+    """A value as JSON for an error text, cut to 1,000 characters."""
+    text = decimal(np.float64(value)) if isinstance(value, float) else json.dumps(value, indent=4, ensure_ascii=False)
+    return text if len(text) <= SHOWN_MAX_CHARACTERS else text[:SHOWN_MAX_CHARACTERS] + "..."

@@ -1,0 +1,95 @@
+"""The embedded model server as a process: ports first, then TensorFlow, then versions, until a signal ends it."""
+
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import structlog
+
+from serving.server import grpc_edge, http_edge
+from serving.server.model import Model
+from serving.server.versions import Versions
+
+log = structlog.get_logger()
+
+GRACE_SECONDS: Final = 5.0
+SWITCH_SECONDS: Final = 0.001
+"""How long Python lets one thread run while others wait: a version being loaded must not hold up requests."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out."""
+
+    model_name: str
+    base_path: Path
+    host: str
+    port: int
+    rest_port: int | None
+    poll_seconds: float
+
+
+def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
+    """Serve until SIGTERM or SIGINT; calls under way get five seconds to end.
+
+    announce: is told `{"state": "listening", ...}` once the ports are held, and `{"state": "serving", ...}` with each
+    version that comes into service. Raises Unready when a port cannot be had.
+    """
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    versions = Versions(options.model_name, options.base_path, _load)
+    models = {options.model_name: versions}
+    grpc_server, port = grpc_edge.bind(models, options.host, options.port)
+    rest_server, rest_port = None, None
+    try:
+        if options.rest_port is not None:
+            rest_server, rest_port = http_edge.bind(models, options.host, options.rest_port)
+            threading.Thread(target=rest_server.serve_forever, name="rest", daemon=True).start()
+        grpc_server.start()
+        where = {"host": options.host, "port": port, "rest_port": rest_port, "model": options.model_name}
+        announce({"state": "listening", **where, "pid": os.getpid()})
+        sys.setswitchinterval(SWITCH_SECONDS)
+        _poll_until(
+            stop,
+            versions,
+            options.poll_seconds,
+            lambda version: announce({"state": "serving", **where, "version": version}),
+        )
+    finally:
+        grpc_server.stop(GRACE_SECONDS).wait()
+        if rest_server is not None:
+            rest_server.shutdown()
+            rest_server.server_close()
+    log.info("stopped")
+
+
+def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, serving: Callable[[int], None]) -> None:
+    served = None
+    while not stop.is_set():
+        try:
+            versions.poll()
+        except OSError as error:
+            log.error("the base path cannot be read", base_path=str(versions.base_path), error=str(error))
+        model = versions.loaded()
+        if model is not None and model.version != served:
+            served = model.version
+            # What a load leaves behind is freed now, and what stays is never looked at again.
+            gc.collect()
+            gc.freeze()
+            serving(served)
+        stop.wait(poll_seconds)
+
+
+def _load(folder: Path, version: int) -> Model:
+    # TensorFlow takes seconds to import, so the ports are held, and a port in use is told, before that.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    from serving.server.saved_model import load
+
+    return load(folder, version)

@@ -1,0 +1,191 @@
+"""The versions of one model in a base path: the newest is served, and a new one is loaded before the old one leaves.
+
+A base path holds one folder a version, named by its number, as TensorFlow Serving has it. A version that does not
+load is refused and the one before goes on; it is tried again when its files change, or after a minute. A folder is
+left alone while it is still being written.
+"""
+
+import enum
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import structlog
+
+from serving.server.model import Model
+from serving.server.status import Code, StatusError
+
+log = structlog.get_logger()
+
+RETRY_SECONDS: Final = 60.0
+SETTLED_SECONDS: Final = 1.0
+"""A folder that nothing was written to for so long counts as complete."""
+
+
+@enum.unique
+class State(enum.IntEnum):
+    """Where a version is in its life, numbered as on the wire."""
+
+    START = 10
+    LOADING = 20
+    AVAILABLE = 30
+    UNLOADING = 40
+    END = 50
+
+
+@dataclass(frozen=True, slots=True)
+class VersionStatus:
+    """A version's state, and why it ended if that was a fault."""
+
+    version: int
+    state: State
+    code: Code = Code.OK
+    message: str = ""
+
+
+Listing = tuple[tuple[str, int, int], ...]
+"""Every file of a version's folder: path, size in bytes, time of its last change in ns."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """A version that did not load, what its folder held then, and when that was (monotonic seconds)."""
+
+    listing: Listing
+    at: float
+
+
+def versions_in(base_path: Path) -> dict[int, Path]:
+    """The version folders of a base path by number; empty when the path is, or does not exist."""
+    try:
+        children = list(base_path.iterdir())
+    except FileNotFoundError:
+        return {}
+    return {int(path.name): path for path in children if path.name.isascii() and path.name.isdigit() and path.is_dir()}
+
+
+def listing_of(folder: Path) -> Listing:
+    """What a folder holds now, so that a later look tells whether it was written to."""
+    found = []
+    for path in sorted(folder.rglob("*")):
+        try:
+            about = path.stat()
+        except FileNotFoundError:  # gone between the look and the question
+            continue
+        found.append((str(path.relative_to(folder)), about.st_size, max(about.st_mtime_ns, about.st_ctime_ns)))
+    return tuple(found)
+
+
+class Versions:
+    """One model's versions; `poll` brings what is loaded in line with the base path, the rest only looks.
+
+    load: makes a Model of a folder and its number, and raises StatusError when it cannot.
+    monotonic and wall: clocks, in seconds. One thread polls; any number may look.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        base_path: Path,
+        load: Callable[[Path, int], Model],
+        monotonic: Callable[[], float] = time.monotonic,
+        wall: Callable[[], float] = time.time,
+    ) -> None:
+        self.name = name
+        self.base_path = base_path
+        self._load = load
+        self._monotonic = monotonic
+        self._wall = wall
+        self._lock = threading.Lock()
+        self._current: Model | None = None
+        self._statuses: dict[int, VersionStatus] = {}
+        self._failures: dict[int, Failure] = {}
+        self._seen: dict[int, Listing] = {}
+        self._waiting = False
+
+    def loaded(self, version: int | None = None) -> Model | None:
+        """The version being served, if it is the one asked for; None asks for whichever it is."""
+        current = self._current
+        return current if current is not None and version in (None, current.version) else None
+
+    def statuses(self) -> list[VersionStatus]:
+        """What is known of every version since the start, the newest first."""
+        with self._lock:
+            return [self._statuses[version] for version in sorted(self._statuses, reverse=True)]
+
+    def poll(self) -> None:
+        """Look at the base path once; load the newest version that loads, then let the old one go."""
+        found = versions_in(self.base_path)
+        self._notice_waiting(found)
+        for gone in self._seen.keys() - found.keys():
+            del self._seen[gone]
+            self._failures.pop(gone, None)
+        current = self._current
+        for version in sorted(found, reverse=True):
+            if current is not None and version == current.version:
+                return
+            model = self._tried(version, found[version])
+            if model is not None:
+                self._swap(model)
+                return
+            if current is not None and version < current.version:
+                return  # the served version's folder is gone, and the next older one does not load: keep what serves
+
+    def _notice_waiting(self, found: dict[int, Path]) -> None:
+        waiting = not found and self._current is None
+        if waiting and not self._waiting:
+            log.warning("no version yet: waiting for a numbered folder", model=self.name, base_path=str(self.base_path))
+        self._waiting = waiting
+
+    def _tried(self, version: int, folder: Path) -> Model | None:
+        """The model in a folder, or None: still being written, refused, or refused before and unchanged since."""
+        listing = listing_of(folder)
+        settled = self._settled(version, listing)
+        self._seen[version] = listing
+        failure = self._failures.get(version)
+        if failure and failure.listing == listing and self._monotonic() - failure.at < RETRY_SECONDS:
+            return None
+        if not settled:
+            if version not in self._statuses:
+                self._set(VersionStatus(version, State.START))
+            return None
+        self._set(VersionStatus(version, State.LOADING))
+        log.info("loading a version", model=self.name, version=version)
+        try:
+            model = self._load(folder, version)
+            if listing_of(folder) != listing:
+                raise StatusError(Code.ABORTED, f"{folder} was written to while it was loaded")
+        except StatusError as error:
+            self._refuse(version, listing, error)
+            return None
+        self._failures.pop(version, None)
+        return model
+
+    def _settled(self, version: int, listing: Listing) -> bool:
+        if not listing:
+            return False
+        newest_s = max(changed for _, _, changed in listing) / 1e9
+        return self._seen.get(version) == listing or self._wall() - newest_s >= SETTLED_SECONDS
+
+    def _refuse(self, version: int, listing: Listing, error: StatusError) -> None:
+        self._failures[version] = Failure(listing, self._monotonic())
+        self._set(VersionStatus(version, State.END, error.code, error.message))
+        serving = self._current.version if self._current else None
+        log.error("a version was refused", model=self.name, version=version, error=str(error), serving=serving)
+
+    def _swap(self, model: Model) -> None:
+        old = self._current
+        self._current = model
+        self._set(VersionStatus(model.version, State.AVAILABLE))
+        log.info("a version is served", model=self.name, version=model.version)
+        if old is not None:
+            # Calls under way hold the old model until they end; then it is freed.
+            self._set(VersionStatus(old.version, State.END))
+            log.info("a version was unloaded", model=self.name, version=old.version)
+
+    def _set(self, status: VersionStatus) -> None:
+        with self._lock:
+            self._statuses[status.version] = status
