@@ -196,8 +196,9 @@ def _broken(rows: Rows, mapping: Mapping, batch: pa.RecordBatch, row: int, now_u
     error = why_broken(batch, row, now_us)
     if error is None:
         return Problem(rows.file, number, "(whole row)", batch.slice(row, 1).to_pylist()[0], "a Transaction")
-    column = getattr(getattr(mapping.transaction, error.field, None), "column", None) or error.field
-    return Problem(rows.file, number, column, error.value, f"{error.allowed} (for {error.field})")
+    column = getattr(getattr(mapping.transaction, error.field, None), "column", None)
+    value = error.value if column is None else rows.batch.column(column)[row].as_py()
+    return Problem(rows.file, number, column or error.field, value, f"{error.allowed} (for {error.field})")
 
 
 def _labelled(

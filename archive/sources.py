@@ -115,11 +115,12 @@ def _numbers(next_row: int, count: int, broken: Collection[int]) -> np.ndarray:
 
 
 def _header(file: Path, delimiter: str) -> list[str]:
-    with file.open(encoding="utf-8-sig", newline="") as stream:
-        try:
-            return next(csv.reader(stream, delimiter=delimiter), [])
-        except (UnicodeDecodeError, csv.Error) as error:
-            raise InvalidArchive(f"file {file.name}", "header", str(file), f"CSV in UTF-8 ({error})") from error
+    with file.open("rb") as stream:
+        line = stream.readline()
+    try:
+        return next(csv.reader([line.decode("utf-8-sig")], delimiter=delimiter), [])
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise InvalidArchive(f"file {file.name}", "header", line, f"CSV in UTF-8 ({error})") from error
 
 
 def _check_columns(file: Path, names: Sequence[str], columns: Sequence[str]) -> None:
