@@ -160,6 +160,8 @@ def described(settings: Settings, environ: Mapping[str, str] | None = None) -> I
         value = getattr(settings, name)
         if name in SECRETS:
             value = "(not set)" if value is None else "(masked)"
+        elif isinstance(value, bool):
+            value = str(value).lower()
         elif isinstance(value, str):
             value = _PASSWORD.sub(r"\1(masked)@", value)
         given = variable(name) in environ or variable(name) + "_FILE" in environ

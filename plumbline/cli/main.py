@@ -35,7 +35,7 @@ VERBS: Final[dict[str, str]] = {
     "users": "Add, list or disable log-ins of the console.",
     "web": "Run the analysts' console.",
     "settings": "Print every setting, its value and where it came from.",
-    "schemas": "Write the JSON Schemas of the topics' records, or check them.",
+    "schemas": "Write the JSON Schemas and the reference page, or check them.",
 }
 
 # What an installation without the `model` or `broker` extra may lack; anything else missing is a fault of ours.

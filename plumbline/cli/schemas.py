@@ -1,4 +1,4 @@
-"""`plumbline schemas`: the JSON Schemas under docs/schemas are written from the types, and checked for staleness."""
+"""`plumbline schemas`: docs/schemas and docs/reference.md are written from the declarations, or checked."""
 
 from pathlib import Path
 from typing import Annotated
@@ -7,32 +7,34 @@ import typer
 
 
 def schemas(
-    folder: Annotated[Path, typer.Option(help="Folder of the schemas.")] = Path("docs/schemas"),
+    docs: Annotated[Path, typer.Option(help="Folder of the documentation.")] = Path("docs"),
     check: Annotated[
         bool, typer.Option("--check", help="Write nothing; fail when a file is missing or stale.")
     ] = False,
 ) -> None:
-    """Write the JSON Schemas of the topics' records, or check that they are up to date."""
+    """Write the JSON Schemas of the topics' records and the reference page, or check that they are up to date."""
+    from plumbline.cli.main import VERBS
     from plumbline.errors import Refused
+    from plumbline.reference import page
     from plumbline.schemas import documents
 
-    wanted = documents()
-    stale = [name for name, text in wanted.items() if not _holds(folder / name, text)]
-    stale += [path.name for path in sorted(folder.glob("*.json")) if path.name not in wanted]
+    wanted = {docs / "reference.md": page(VERBS)}
+    wanted |= {docs / "schemas" / name: text for name, text in documents().items()}
+    stale = [path for path, text in wanted.items() if not _holds(path, text)]
+    stale += [path for path in sorted((docs / "schemas").glob("*.json")) if path not in wanted]
     if check:
         if stale:
-            raise Refused(
-                f"{folder}: {', '.join(stale)} differ from the types: run `plumbline schemas` and commit the change"
-            )
-        print(f"{len(wanted)} schemas in {folder} are up to date")
+            names = ", ".join(str(path.relative_to(docs)) for path in stale)
+            raise Refused(f"{docs}: {names} differ from the code: run `plumbline schemas` and commit the change")
+        print(f"{len(wanted)} files in {docs} are up to date")
         return
-    folder.mkdir(parents=True, exist_ok=True)
-    for name in stale:
-        if name in wanted:
-            (folder / name).write_text(wanted[name], encoding="utf-8")
+    (docs / "schemas").mkdir(parents=True, exist_ok=True)
+    for path in stale:
+        if path in wanted:
+            path.write_text(wanted[path], encoding="utf-8")
         else:
-            (folder / name).unlink()
-        print(folder / name)
+            path.unlink()
+        print(path)
 
 
 def _holds(path: Path, text: str) -> bool:
