@@ -113,6 +113,7 @@ def _count(connection: Connection, decisions: list[Row], newest: int) -> None:
 
 def _insert_once(connection: Connection, model: type[Any]) -> Insert:
     table: Table = model.__table__
-    if connection.dialect.name == "postgresql":
-        return postgresql.insert(table).on_conflict_do_nothing()
-    return sqlite.insert(table).on_conflict_do_nothing()
+    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
+    # Without this option the count of an INSERT is lost on PostgreSQL.
+    insert: Insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
+    return insert

@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 
 from plumbline.errors import Invalid, UserNotFound
 from store.people import ROLES, Role, User
+from store.tables import NAME_CHARACTERS
 
 PASSWORD_MIN_CHARACTERS = 12
 PASSWORD_MAX_CHARACTERS = 256
@@ -20,12 +21,11 @@ def add_user(session: Session, *, email: str, name: str, roles: list[str], passw
     """A new log-in; the caller commits.
 
     password_hash: from `hash_password`; uniquifier: a fresh random id of 32 hexadecimal characters or more.
-    Raises Invalid for an unknown role, an address that is none, or one that is taken.
+    Raises Invalid for an unknown role, an address with spaces, or one that is taken.
     """
     email = email.strip().lower()
-    local, at, domain = email.partition("@")
-    if not (local and at and domain) or len(email) > 255 or any(character.isspace() for character in email):
-        raise Invalid("user", "email", email, "an address such as ada@bank.example")
+    if not (0 < len(email) <= NAME_CHARACTERS and email.isprintable()) or any(map(str.isspace, email)):
+        raise Invalid("user", "email", email, "an address such as ada@bank.example, without spaces")
     if session.scalar(select(User.id).where(User.email == email)) is not None:
         raise Invalid("user", "email", email, "an address that nobody has yet; `plumbline users list` shows them")
     user = User(email=email, name=name, password=password_hash, active=True, fs_uniquifier=uniquifier)
