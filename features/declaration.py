@@ -9,6 +9,7 @@ in arrival order and whose time lies in (t - window, t]. Of each key the newest 
 and none that is older than the key's newest time by `horizon_us` or more; what is forgotten no longer counts.
 """
 
+import functools
 import hashlib
 import itertools
 import json
@@ -142,7 +143,8 @@ Transform = Literal[
 class Feature:
     """One number the model sees: a transform of raw columns and measures, with the words an analyst reads.
 
-    `vocabulary_max` is set for categories: how many of the most frequent values are told apart; 0 stands for all others.
+    `vocabulary_max` is set for categories: how many of the most frequent values are told apart; index 0 stands for
+    all others.
     """
 
     name: str
@@ -200,7 +202,9 @@ FEATURES: Final[tuple[Feature, ...]] = (
     Feature("amount_log", "log", ("amount_minor",), "the amount", "交易金额"),
     *_of_measures(),
     *_of_habits(),
-    Feature("account_known", "known", ("account_seconds_since",), "whether the account was seen before", "账户是否出现过"),
+    Feature(
+        "account_known", "known", ("account_seconds_since",), "whether the account was seen before", "账户是否出现过",
+    ),
     Feature("hour_sine", "hour_sine", ("occurred_at",), "the hour of the day", "一天中的时刻"),
     Feature("hour_cosine", "hour_cosine", ("occurred_at",), "the hour of the day", "一天中的时刻"),
     Feature("weekday_sine", "weekday_sine", ("occurred_at",), "the day of the week", "星期几"),
@@ -251,6 +255,7 @@ def horizon_us(name: str) -> int:
     return max(windows_us(name), default=0) + LATENESS_US
 
 
+@functools.cache
 def fingerprint() -> str:
     """16 hexadecimal digits that change whenever a declared number changes its meaning; words do not count."""
     meaning = {
@@ -267,7 +272,8 @@ def _check() -> None:
     for each in HISTORY:
         where = table(each.table)
         if each.kind == "distinct" and where.distinct is None:
-            raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, f"a table with distinct (not {where.name})")
+            allowed = f"a table that keeps another entity (not {where.name})"
+            raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, allowed)
         if each.kind in WINDOWED and not where.bound:
             raise InvalidDeclaration(f"measure {each.name}", "table", where.name, "a table with a bound above 0")
     for names, what in ((HISTORY_NAMES, "measure"), (FEATURE_NAMES, "feature")):

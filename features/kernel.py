@@ -231,4 +231,4 @@ def advance(
                 n += 1
             head[slot] = begins
             length[slot] = n
-    return slots.shape[0]
+    return len(slots)

@@ -106,7 +106,7 @@ class Pairs:
         return self._table.nbytes
 
     def slots(self, left: Integers, right: Integers, wanted: npt.NDArray[np.bool_]) -> Integers:
-        """Slots int64 [n] of n pairs, -1 where not wanted or where a part is no key; new pairs get the next free ones."""
+        """Slots int64 [n] of n pairs, -1 where not wanted or a part is no key; new pairs get the next free ones."""
         while (self._count + left.shape[0]) * 2 > self._table.shape[0]:
             keys = self.arrays()["keys"]
             self._table = np.full((self._table.shape[0] * 2, 2), -1, np.int64)

@@ -35,7 +35,7 @@ class Arrivals:
     is_label: Flags
 
     def __len__(self) -> int:
-        return self.times.shape[0]
+        return len(self.times)
 
 
 _COLUMNS: Final = {

@@ -145,5 +145,9 @@ class Fenced(Refused):
     """Another scorer leads now; this one must stop writing at once."""
 
 
+class StateDiverged(Refused):
+    """Folding the journal gave other numbers than the journal holds; scoring on would be skew."""
+
+
 class Unready(PlumblineError):
     """This machine lacks something; the message is one sentence that says what to do."""

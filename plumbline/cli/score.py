@@ -1,0 +1,40 @@
+"""`plumbline score`: transactions in, decisions out; a standby while another scorer leads."""
+
+import signal
+import threading
+import time
+
+
+def score() -> None:
+    """Score transactions: stand by, lead when no other scorer does; runs until SIGTERM or Ctrl-C."""
+    from observe.metrics import Metrics
+    from plumbline.settings import load
+    from serving.client import ModelClient
+    from streaming.model import Model
+    from streaming.scorer import Scoring, run
+
+    settings = load()
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
+    metrics = Metrics()
+    server = metrics.serve("127.0.0.1", settings.metrics_port)
+
+    def now_us() -> int:
+        return time.time_ns() // 1000
+
+    try:
+        with ModelClient(settings.model_server, settings.model_name, settings.model_deadline_ms) as client:
+            scoring = Scoring(
+                bootstrap=settings.kafka_bootstrap,
+                prefix=settings.topic_prefix,
+                snapshots=settings.data_path / "snapshots",
+                batch_max_transactions=settings.batch_max_transactions,
+                snapshot_every_transactions=settings.snapshot_every_transactions,
+                remembered_transactions=settings.remembered_transactions,
+            )
+            run(scoring, Model(client, now_us), metrics, now_us, stop)
+    finally:
+        if server is not None:
+            server.shutdown()
+            server.server_close()

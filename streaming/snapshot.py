@@ -1,0 +1,158 @@
+"""A snapshot: the scorer's state on disk, with the sequence number it was taken at.
+
+One folder a snapshot, named by its sequence number: `state.npz` (arrays) and `manifest.json` (everything else, and the
+SHA-256 of the arrays). It is written beside its place and renamed into it, so a half-written one is never seen. It is
+only a cache: one that is damaged, of another format or of another declaration is refused, and the journal rebuilds it.
+"""
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from features.declaration import fingerprint
+from features.sweep import History
+from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
+from plumbline.policy import Policy
+from streaming.known import Known
+from streaming.state import State
+
+FORMAT: Final = 1
+KEPT: Final = 2
+"""How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
+
+_READ_BYTES: Final = 1 << 20
+
+
+class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """What a snapshot is: format, declaration, journal sequence, source positions, policy, archive, and its digest."""
+
+    format: int
+    fingerprint: str
+    sequence: int
+    positions: list[tuple[str, int, int]]
+    policy: Policy | None
+    archive_digest: str
+    state_sha256: str
+
+
+Frozen = tuple[Manifest, dict[str, npt.NDArray[Any]]]
+
+
+def freeze(state: State) -> Frozen:
+    """A copy of the state that later changes do not touch; cheap, so that writing it can happen elsewhere."""
+    arrays = {f"history.{name}": array for name, array in state.history.arrays().items()}
+    arrays |= {f"known.{name}": array for name, array in state.known.arrays().items()}
+    manifest = Manifest(
+        format=FORMAT,
+        fingerprint=fingerprint(),
+        sequence=state.sequence,
+        positions=[(topic, partition, offset) for (topic, partition), offset in sorted(state.positions.items())],
+        policy=state.policy,
+        archive_digest=state.archive_digest,
+        state_sha256="",
+    )
+    return manifest, arrays
+
+
+def write(folder: Path, frozen: Frozen) -> Path:
+    """Put a frozen state into `folder` as a snapshot, and drop all but the newest two; returns where it lies.
+
+    Raises Unready when the disk is full or not writable; the older snapshots stay then.
+    """
+    manifest, arrays = frozen
+    place = folder / str(manifest.sequence)
+    unfinished = folder / f".unfinished-{manifest.sequence}-{os.getpid()}"
+    try:
+        unfinished.mkdir(parents=True)
+        with (unfinished / "state.npz").open("wb") as file:
+            np.savez(file, allow_pickle=False, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        complete = msgspec.structs.replace(manifest, state_sha256=_sha256(unfinished / "state.npz"))
+        with (unfinished / "manifest.json").open("wb") as file:
+            file.write(msgspec.json.format(msgspec.json.encode(complete)))
+            file.flush()
+            os.fsync(file.fileno())
+        if place.exists():
+            shutil.rmtree(place)
+        unfinished.rename(place)
+    except OSError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise Unready(
+            f"no snapshot could be written to {folder} ({error.strerror}): make room or rights there"
+        ) from error
+    for old in sorted(sequences(folder))[:-KEPT]:
+        shutil.rmtree(folder / str(old), ignore_errors=True)
+    return place
+
+
+def sequences(folder: Path) -> list[int]:
+    """The sequence numbers of the snapshots in a folder."""
+    if not folder.is_dir():
+        return []
+    return [int(each.name) for each in folder.iterdir() if each.name.lstrip("-").isdigit()]
+
+
+def read(place: Path, remembered: int) -> State:
+    """The state in one snapshot; remembered: how many transactions to keep known.
+
+    Raises SnapshotRefused when it is damaged or of another format, FingerprintMismatch when it was made under another
+    declaration.
+    """
+    try:
+        manifest = msgspec.json.decode((place / "manifest.json").read_bytes(), type=Manifest)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise SnapshotRefused(f"snapshot {place} has no readable manifest ({error}): remove it") from error
+    if manifest.format != FORMAT:
+        raise SnapshotRefused(f"snapshot {place} has format {manifest.format}, this release reads {FORMAT}: remove it")
+    if manifest.fingerprint != fingerprint():
+        raise FingerprintMismatch(
+            f"snapshot {place}", manifest.fingerprint, fingerprint(), "remove it; the journal rebuilds it"
+        )
+    try:
+        found = _sha256(place / "state.npz")
+    except OSError as error:
+        raise SnapshotRefused(f"snapshot {place} has no readable state ({error.strerror}): remove it") from error
+    if found != manifest.state_sha256:
+        raise SnapshotRefused(
+            f"snapshot {place} is damaged: its state's SHA-256 is {found}, expected {manifest.state_sha256}; remove it"
+        )
+    with np.load(place / "state.npz", allow_pickle=False) as file:
+        arrays = {name: file[name] for name in file.files}
+
+    def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
+        return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
+
+    return State(
+        known=Known.from_arrays(remembered, under("known.")),
+        history=History.from_arrays(under("history.")),
+        policy=manifest.policy,
+        positions={(topic, partition): offset for topic, partition, offset in manifest.positions},
+        sequence=manifest.sequence,
+        archive_digest=manifest.archive_digest,
+    )
+
+
+def newest(folder: Path, remembered: int) -> tuple[State | None, list[SnapshotRefused | FingerprintMismatch]]:
+    """The newest snapshot that can be read (None where there is none), and why newer ones were refused."""
+    refused: list[SnapshotRefused | FingerprintMismatch] = []
+    for sequence in sorted(sequences(folder), reverse=True):
+        try:
+            return read(folder / str(sequence), remembered), refused
+        except (SnapshotRefused, FingerprintMismatch) as error:
+            refused.append(error)
+    return None, refused
+
+
+def _sha256(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(_READ_BYTES):
+            digest.update(block)
+    return digest.hexdigest()

@@ -1,0 +1,170 @@
+"""The scorer's state: a fold of the journal, and nothing else.
+
+A leader and a standby, a restart and the backfill of an archive all come to the same state by taking the same entries
+in the same order. A snapshot is a cache of it.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from features.declaration import HISTORY_NAMES, fingerprint
+from features.history import Integers
+from features.sweep import Arrivals, History, places
+from plumbline.decision import Decision, Source
+from plumbline.errors import FingerprintMismatch, StateDiverged
+from plumbline.journal import Conflict, ControlApplied, Entry, LabelApplied
+from plumbline.label import Label
+from plumbline.policy import Policy
+from plumbline.transaction import Transaction
+from streaming.known import IDENTICAL, NEW, Known
+
+BEFORE_JOURNAL: Final = -1
+"""The sequence number of a state that has folded no journal entry: only an archive, or nothing."""
+
+Positions = dict[tuple[str, int], int]
+
+
+@dataclass(slots=True)
+class State:
+    """History, known transactions, policy in force, and how far each source and the journal itself were taken.
+
+    positions: next offset by (topic, partition); sequence: newest journal entry folded;
+    archive_digest: the archive that was folded before the journal's first entry, or empty.
+    """
+
+    known: Known
+    history: History = field(default_factory=History)
+    policy: Policy | None = None
+    positions: Positions = field(default_factory=dict)
+    sequence: int = BEFORE_JOURNAL
+    archive_digest: str = ""
+
+    def take_source(self, source: Source) -> None:
+        """Note that a message was taken, so that it is not taken again."""
+        self.positions[source.topic, source.partition] = source.offset + 1
+
+    def admit(self, transactions: Sequence[Transaction]) -> list[int]:
+        """NEW, IDENTICAL or DIFFERENT for each of n transactions; new ones are remembered from now on."""
+        if not transactions:
+            return []
+        status, rows = self.known.admit(transactions)
+        new = np.flatnonzero(status == NEW).tolist()
+        self.known.set_parties(
+            rows[new],
+            self.history.keys["account"].slots([transactions[n].account_id for n in new]),
+            self.history.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
+        )
+        answer: list[int] = status.tolist()
+        return answer
+
+    def label(self, label: Label, source: Source, now_us: int) -> LabelApplied:
+        """What a label means to history, as the entry to journal; a counted one still has to join an `advance`."""
+        row = self.known.find(label.transaction_id)
+        if row < 0:
+            return LabelApplied(label=label, source=source, effect="unknown_transaction", journaled_at=now_us)
+        account, merchant = self.known.parties(row)
+        parties = {
+            "account_id": self.history.keys["account"].id_of(account),
+            "merchant_id": self.history.keys["merchant"].id_of(merchant),
+        }
+        if label.verdict != "fraud":
+            return LabelApplied(label=label, source=source, effect="not_fraud", journaled_at=now_us, **parties)
+        if self.known.is_fraud(row):
+            return LabelApplied(label=label, source=source, effect="repeated", journaled_at=now_us, **parties)
+        self.known.mark_fraud(row)
+        return LabelApplied(label=label, source=source, effect="counted", journaled_at=now_us, **parties)
+
+    def fold(self, entries: Iterable[tuple[int, Entry]]) -> int:
+        """Take journal entries, each with its sequence number, in order; returns how many.
+
+        The history of every decision is computed again on the way. Raises StateDiverged when it is not what was
+        journaled, and FingerprintMismatch when the entry was made under another declaration.
+        """
+        rows: list[tuple[int, Decision | LabelApplied]] = []
+        taken = 0
+        for sequence, entry in entries:
+            taken += 1
+            self.sequence = sequence
+            if entry.source is not None:
+                self.take_source(entry.source)
+            if isinstance(entry, Decision):
+                if entry.fingerprint != fingerprint():
+                    raise FingerprintMismatch(
+                        f"journal entry {sequence}", entry.fingerprint, fingerprint(),
+                        "run the release that wrote it, or start a new journal from an archive",
+                    )  # fmt: skip
+                rows.append((sequence, entry))
+            elif isinstance(entry, LabelApplied) and entry.effect == "counted":
+                rows.append((sequence, entry))
+            elif isinstance(entry, ControlApplied):
+                self.policy = entry.policy
+        if rows:
+            self._fold_rows(rows)
+        return taken
+
+    def _fold_rows(self, rows: list[tuple[int, Decision | LabelApplied]]) -> None:
+        status = self.admit([entry.transaction for _, entry in rows if isinstance(entry, Decision)])
+        for _, entry in rows:
+            if isinstance(entry, LabelApplied) and (row := self.known.find(entry.label.transaction_id)) >= 0:
+                self.known.mark_fraud(row)
+        history = self.history.advance(arrivals([entry for _, entry in rows]))
+        decided = iter(status)
+        for n, (sequence, entry) in enumerate(rows):
+            if not isinstance(entry, Decision):
+                continue
+            if next(decided) != NEW:
+                raise StateDiverged(
+                    f"journal entry {sequence} decides transaction {entry.transaction.transaction_id} a second time: "
+                    "the journal or the snapshot is not the one this state was made from; rebuild the snapshot"
+                )
+            if tuple(history[n].tolist()) != entry.history:
+                at = next(m for m, value in enumerate(entry.history) if value != history[n, m])
+                raise StateDiverged(
+                    f"journal entry {sequence} says {HISTORY_NAMES[at]} is {entry.history[at]}, this state says "
+                    f"{history[n, at]}: the snapshot does not belong to this journal; remove it to rebuild from the "
+                    "journal, or backfill the archive that came before it"
+                )
+
+
+def arrivals(entries: Sequence[Decision | LabelApplied | Transaction]) -> Arrivals:
+    """Transactions and counted labels, in arrival order, as the columns that history takes."""
+    account_ids, merchant_ids, device_ids = [], [], []
+    times, amounts, is_label = [], [], []
+    latitudes: list[int | None] = []
+    longitudes: list[int | None] = []
+    for entry in entries:
+        if isinstance(entry, LabelApplied):
+            account_ids.append(entry.account_id)
+            merchant_ids.append(entry.merchant_id)
+            device_ids.append("")
+            times.append(entry.label.known_at)
+            amounts.append(0)
+            latitudes.append(None)
+            longitudes.append(None)
+            is_label.append(True)
+            continue
+        each = entry.transaction if isinstance(entry, Decision) else entry
+        account_ids.append(each.account_id)
+        merchant_ids.append(each.merchant_id)
+        device_ids.append(each.device_id)
+        times.append(each.occurred_at)
+        amounts.append(each.amount_minor)
+        latitudes.append(each.latitude_e6)
+        longitudes.append(each.longitude_e6)
+        is_label.append(False)
+    return Arrivals(
+        account_ids, merchant_ids, device_ids, _int64(times), _int64(amounts), places(latitudes), places(longitudes),
+        np.array(is_label, np.bool_),
+    )  # fmt: skip
+
+
+def _int64(values: list[int]) -> Integers:
+    return np.array(values, np.int64)
+
+
+def conflict_of(transaction: Transaction, source: Source, status: int, now_us: int) -> Conflict:
+    """The entry for a transaction whose id was decided before; status: IDENTICAL or DIFFERENT."""
+    return Conflict(transaction=transaction, source=source, identical=status == IDENTICAL, journaled_at=now_us)
