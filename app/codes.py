@@ -1,0 +1,49 @@
+"""The words of closed sets of codes: outcomes, verdicts, channels, countries, where a label came from."""
+
+from babel import Locale
+from flask_babel import gettext
+
+from app.languages import locale
+
+
+def outcome_words(outcome: str) -> str:
+    """An outcome in the page's language; its own name where it is unknown here."""
+    words = {"approve": gettext("Approved"), "review": gettext("Review"), "decline": gettext("Declined")}
+    return str(words.get(outcome, outcome))
+
+
+def verdict_words(verdict: str) -> str:
+    """A verdict in the page's language."""
+    words = {"fraud": gettext("Fraud"), "genuine": gettext("Genuine"), "unsure": gettext("Unsure")}
+    return str(words.get(verdict, verdict))
+
+
+def source_words(source: str) -> str:
+    """Who told of a label, where no person's name stands beside it."""
+    words = {
+        "analyst": gettext("an analyst"),
+        "chargeback": gettext("a chargeback"),
+        "maturity": gettext("time: no fraud was reported"),
+        "archive": gettext("the archive"),
+    }
+    return str(words.get(source, source))
+
+
+def channel_words(channel: str) -> str:
+    """How a payment was made."""
+    words = {
+        "pos": gettext("Card at a terminal"),
+        "ecom": gettext("Online"),
+        "atm": gettext("Cash machine"),
+        "transfer": gettext("Transfer"),
+        "other": gettext("Other"),
+    }
+    return str(words.get(channel, channel))
+
+
+def country_words(country: str) -> str:
+    """A country's name and code; ZZ is one that is not known."""
+    if country == "ZZ":
+        return str(gettext("not known"))
+    name = Locale.parse(locale()).territories.get(country)
+    return f"{name} ({country})" if name else country

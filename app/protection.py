@@ -1,0 +1,113 @@
+"""What stands between the console and a hostile web: headers, cookies, proxies, cross-site requests, log-in floods."""
+
+from typing import Final
+
+from flask import Flask, Response, abort, request
+from flask_limiter import Limiter
+from flask_limiter.util import get_remote_address
+from flask_wtf.csrf import CSRFProtect
+from secure import (
+    ContentSecurityPolicy,
+    CrossOriginOpenerPolicy,
+    CrossOriginResourcePolicy,
+    PermissionsPolicy,
+    ReferrerPolicy,
+    Secure,
+    StrictTransportSecurity,
+    XContentTypeOptions,
+    XFrameOptions,
+)
+from werkzeug.middleware.proxy_fix import ProxyFix
+
+from plumbline.settings import Settings
+
+SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
+YEAR_SECONDS: Final = 31_536_000
+BODY_MAX_BYTES: Final = 64 * 1024
+
+ADDRESS_FAILURES: Final = "10 per minute; 60 per hour"
+ACCOUNT_FAILURES: Final = "10 per 15 minutes"
+"""How many failed log-ins are answered, by address and by log-in name; successful ones are not counted."""
+
+
+def protect(app: Flask, settings: Settings) -> None:
+    """Puts every protection in front of an application; views are added afterwards."""
+    secure_cookies(app, settings)
+    CSRFProtect(app)
+    app.config["MAX_CONTENT_LENGTH"] = BODY_MAX_BYTES
+    if settings.trusted_proxies:
+        count = settings.trusted_proxies
+        app.wsgi_app = ProxyFix(app.wsgi_app, x_for=count, x_proto=count, x_host=count)  # type: ignore[method-assign]
+    app.before_request(refuse_cross_site)
+    headers = security_headers(settings.https_only)
+
+    def finish(response: Response) -> Response:
+        headers.set_headers(response)
+        # pages show accounts and verdicts: no cache may keep them; files under /static name their content's digest
+        if request.endpoint != "static":
+            response.headers["Cache-Control"] = "no-store"
+        return response
+
+    app.after_request(finish)
+
+
+def secure_cookies(app: Flask, settings: Settings) -> None:
+    """Cookies that scripts cannot read and other sites cannot send; bound to this very host over HTTPS."""
+    prefix = "__Host-" if settings.https_only else ""
+    app.config.update(
+        SESSION_COOKIE_NAME=f"{prefix}plumbline",
+        SESSION_COOKIE_SECURE=settings.https_only,
+        SESSION_COOKIE_HTTPONLY=True,
+        SESSION_COOKIE_SAMESITE="Lax",
+        SESSION_COOKIE_PATH="/",
+        PREFERRED_URL_SCHEME="https" if settings.https_only else "http",
+        WTF_CSRF_SSL_STRICT=settings.https_only,
+        WTF_CSRF_TIME_LIMIT=None,  # as long as the session: a form left open over lunch still works
+    )
+
+
+def security_headers(https_only: bool) -> Secure:
+    """The headers of every response; the policy allows nothing but this host's own files."""
+    policy = (
+        ContentSecurityPolicy()
+        .default_src("'self'")
+        .object_src("'none'")
+        .base_uri("'none'")
+        .frame_ancestors("'none'")
+        .form_action("'self'")
+    )
+    return Secure(
+        csp=policy,
+        hsts=StrictTransportSecurity().max_age(YEAR_SECONDS).include_subdomains() if https_only else None,
+        xfo=XFrameOptions().deny(),
+        xcto=XContentTypeOptions().nosniff(),
+        referrer=ReferrerPolicy().same_origin(),
+        permissions=PermissionsPolicy().geolocation().microphone().camera(),
+        coop=CrossOriginOpenerPolicy().same_origin(),
+        corp=CrossOriginResourcePolicy().same_origin(),
+    )
+
+
+def refuse_cross_site() -> None:
+    """403 for a change of state that a browser says another site asked for (beside the CSRF token)."""
+    if request.method in SAFE_METHODS:
+        return
+    if request.headers.get("Sec-Fetch-Site", "same-origin") not in ("same-origin", "none"):
+        abort(403)
+
+
+def limit_log_in(app: Flask) -> None:
+    """Counts failed log-ins by address and by log-in name, in this process's memory, and answers 429 beyond the limit."""
+    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
+
+    def failed(response: Response) -> bool:
+        return response.status_code < 300 or response.status_code >= 400
+
+    def name() -> str:
+        return request.form.get("email", "").strip().casefold()[:255] or get_remote_address()
+
+    for endpoint in ("security.login", "security.verify"):
+        view = app.view_functions[endpoint]
+        by_address = limiter.limit(ADDRESS_FAILURES, methods=["POST"], deduct_when=failed)
+        by_name = limiter.limit(ACCOUNT_FAILURES, key_func=name, methods=["POST"], deduct_when=failed)
+        app.view_functions[endpoint] = by_address(by_name(view))

@@ -1,0 +1,174 @@
+// What the page does by itself: live news, keys, and small conveniences. Every action also works without it.
+(() => {
+  "use strict";
+  const POLL_MS = 20_000;
+  const CONNECT_MS = 6_000;
+  const $ = (selector) => document.querySelector(selector);
+  const all = (selector) => document.querySelectorAll(selector);
+  const lang = document.documentElement.lang || "en";
+  const whole = new Intl.NumberFormat(lang, { maximumFractionDigits: 0 });
+  const tenth = new Intl.NumberFormat(lang, { maximumFractionDigits: 1 });
+  const share = (part) =>
+    new Intl.NumberFormat(lang, { style: "percent", maximumFractionDigits: part > 0 && part < 0.1 ? 1 : 0 }).format(part);
+
+  // --- live news -------------------------------------------------------------------------------------------------
+  let fresh = 0;
+  let known = 0;
+  let polling = null;
+
+  function announce(count, open) {
+    const bar = $("[data-news]");
+    fresh += count;
+    if (bar && fresh > 0) {
+      const text = bar.querySelector("[data-one]");
+      text.textContent = fresh === 1 ? text.dataset.one : text.dataset.many.replace("{n}", whole.format(fresh));
+      bar.hidden = false;
+    }
+    if (open !== undefined) write("open", open);
+  }
+
+  function write(name, value, format = whole) {
+    for (const element of all(`[data-figure="${name}"]`)) {
+      element.textContent = value === null || value === undefined ? "–" : format.format(value);
+    }
+  }
+
+  function figures(news) {
+    write("per_second", news.per_second, tenth);
+    write("p50_ms", news.p50_ms);
+    write("p99_ms", news.p99_ms);
+    write("open", news.open);
+    write("sequence", news.sequence);
+    const total = Object.values(news.outcomes).reduce((sum, count) => sum + count, 0);
+    for (const [outcome, count] of Object.entries(news.outcomes)) {
+      const row = $(`[data-outcome="${outcome}"]`);
+      if (!row) continue;
+      const part = total ? count / total : 0;
+      row.querySelector("[data-count]").textContent = whole.format(count);
+      row.querySelector("[data-share]").textContent = share(part);
+      row.querySelector("rect").setAttribute("width", `${(part * 100).toFixed(1)}%`);
+    }
+    const light = $("#audit-light");
+    if (light && Number(light.dataset.audit) !== news.audit) {
+      light.dataset.audit = news.audit;
+      document.body.dispatchEvent(new CustomEvent("plumbline:audit"));
+    }
+    document.dispatchEvent(new CustomEvent("plumbline:figures", { detail: news }));
+  }
+
+  function state(name) {
+    for (const element of all("[data-live]")) element.dataset.state = name;
+  }
+
+  async function poll(stream) {
+    try {
+      const answer = await fetch(`${stream.dataset.pulse}?after=${known}`, { headers: { "HX-Request": "true" } });
+      if (answer.status === 401) return location.reload();
+      if (!answer.ok) return state("off");
+      const news = await answer.json();
+      state("polling");
+      if (news.newest > known && news.new > 0) {
+        announce(news.new, news.open);
+        document.body.dispatchEvent(new CustomEvent("alert", { detail: {} }));
+      }
+      known = Math.max(known, news.newest);
+      if ($("#rate")) figures(news);
+    } catch {
+      state("off");
+    }
+  }
+
+  function fallBack(stream) {
+    if (polling) return;
+    polling = setInterval(() => poll(stream), POLL_MS);
+    poll(stream);
+  }
+
+  function watch() {
+    const stream = $("[data-stream]");
+    if (!stream) return;
+    known = Number(stream.dataset.after);
+    const late = setTimeout(() => fallBack(stream), CONNECT_MS);
+    document.body.addEventListener("htmx:sse:after:connection", () => {
+      clearTimeout(late);
+      clearInterval(polling);
+      polling = null;
+      state("on");
+    });
+    document.body.addEventListener("htmx:sse:error", () => { state("off"); fallBack(stream); });
+    stream.addEventListener("alert", (event) => {
+      const news = JSON.parse(event.detail.data);
+      known = Math.max(known, Number(event.detail.id));
+      announce(news.new, news.open);
+    });
+    stream.addEventListener("figures", (event) => figures(JSON.parse(event.detail.data)));
+  }
+
+  // --- keys ------------------------------------------------------------------------------------------------------
+  function step(by) {
+    const rows = [...all("a.open")];
+    if (!rows.length) return;
+    const at = rows.indexOf(document.activeElement);
+    rows[Math.min(rows.length - 1, Math.max(0, at < 0 ? 0 : at + by))].focus();
+  }
+
+  function choose(verdict) {
+    const form = $("[data-verdict]");
+    if (!form) return;
+    form.elements.verdict.value = verdict;
+    form.querySelector("button.primary").focus();
+  }
+
+  const go = (path) => () => location.assign(path);
+
+  function act(event, action) {
+    if (document.querySelector("dialog[open]")) return;
+    event.preventDefault();
+    action();
+  }
+
+  function keys() {
+    const help = $("#help");
+    if (!help || !window.tinykeys) return;
+    $("[data-help]").addEventListener("click", () => help.showModal());
+    const bindings = {
+      "g o": go("/"),
+      "g q": go("/alerts"),
+      "g t": go("/transactions"),
+      j: () => { const next = $("a[rel=next]"); if (next) next.click(); else step(1); },
+      k: () => step(-1),
+      f: () => choose("fraud"),
+      g: () => choose("genuine"),
+      u: () => choose("unsure"),
+      n: () => $("#note")?.focus(),
+      "/": () => { const search = $("[data-search]"); if (search) search.focus(); else go("/transactions?find")(); },
+      "Shift+?": () => help.showModal(),
+    };
+    const guarded = Object.fromEntries(
+      Object.entries(bindings).map(([key, action]) => [key, (event) => act(event, action)]),
+    );
+    // off while typing; a chosen radio button or a link under focus is no typing
+    const typing = (event) => event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey ||
+      event.target.matches("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox])");
+    window.tinykeys.tinykeys(window, guarded, { ignore: typing });
+  }
+
+  // --- conveniences ----------------------------------------------------------------------------------------------
+  function themes() {
+    const button = $("[data-theme-switch]");
+    if (!document.documentElement.dataset.theme && matchMedia("(prefers-color-scheme: dark)").matches) button.value = "light";
+  }
+
+  function once() {
+    const form = $("[data-verdict]");
+    form?.addEventListener("submit", () => { form.querySelector("button.primary").disabled = true; });
+    // a page that comes back from the browser's memory may be sent again
+    addEventListener("pageshow", () => { const button = form?.querySelector("button.primary"); if (button) button.disabled = false; });
+    if (location.search === "?find") $("[data-search]")?.focus();
+  }
+
+  watch();
+  keys();
+  themes();
+  once();
+})();
