@@ -7,11 +7,12 @@ conditional statement, which comes first.
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, bindparam, func, select, update
+from sqlalchemy import Connection, Insert, Table, bindparam, func, select, text, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from plumbline.errors import LedgerMoved
 from store.alerts import CLOSED, OPEN
+from store.engine import dump_json
 from store.tables import Alert, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
 
 Row = dict[str, Any]
@@ -71,7 +72,7 @@ def store(connection: Connection, rows: Rows) -> int:
     new = 0
     if rows.decisions:
         newest = connection.scalar(select(func.max(Decision.sequence)))
-        new = connection.execute(_insert_once(connection, Decision), rows.decisions).rowcount
+        new = _insert(connection, Decision, rows.decisions)
         _count(connection, rows.decisions, -1 if newest is None else newest)
     for table, inserted in (
         (Alert, rows.alerts),
@@ -81,7 +82,7 @@ def store(connection: Connection, rows: Rows) -> int:
         (Policy, rows.policies),
     ):
         if inserted:
-            connection.execute(_insert_once(connection, table), inserted)
+            _insert(connection, table, inserted)
     if rows.closings:
         connection.execute(_CLOSE, rows.closings)
     return new
@@ -109,6 +110,22 @@ def _count(connection: Connection, decisions: list[Row], newest: int) -> None:
     insert = dialect.insert(table)
     adding = {name: table.c[name] + insert.excluded[name] for name in ("approve", "review", "decline")}
     connection.execute(insert.on_conflict_do_update(index_elements=["second"], set_=adding), list(tallies.values()))
+
+
+def _insert(connection: Connection, model: type[Any], rows: list[Row]) -> int:
+    """Insert rows of equal keys, except those that are there; how many were not.
+
+    PostgreSQL gets all of them as one JSON parameter, which takes less than half of our time that executemany takes.
+    """
+    if connection.dialect.name != "postgresql":
+        return connection.execute(_insert_once(connection, model), rows).rowcount
+    columns = ", ".join(f'"{name}"' for name in rows[0])
+    table = model.__tablename__
+    statement = text(
+        f"INSERT INTO {table} ({columns}) SELECT {columns} "  # noqa: S608 - names from our own tables alone
+        f"FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json)) ON CONFLICT DO NOTHING"
+    ).execution_options(preserve_rowcount=True)
+    return connection.execute(statement, {"rows": dump_json(rows)}).rowcount
 
 
 def _insert_once(connection: Connection, model: type[Any]) -> Insert:

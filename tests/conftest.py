@@ -178,7 +178,7 @@ def _postgres_server(binaries: Path, folder: str) -> Iterator[sa.URL]:
     settings = f"-k {folder} -c listen_addresses= -c fsync=off -c synchronous_commit=off -c full_page_writes=off"
     run("pg_ctl", "-D", "data", "-w", "-s", "-o", settings, "start")
     try:
-        yield sa.URL.create("postgresql+psycopg", "plumbline", host=folder, database="postgres")
+        yield sa.URL.create("postgresql+psycopg", "plumbline", database="postgres", query={"host": folder})
     finally:
         run("pg_ctl", "-D", "data", "-w", "-s", "-m", "immediate", "stop")
 
