@@ -75,10 +75,7 @@ def array(tensor: wire.TensorProto) -> npt.NDArray[Any]:
         raise Invalid("tensor", "tensor_shape", list(shape), "a known size, 0 or more, in every dimension")
     count = math.prod(shape)
     if tensor.dtype == STRING:
-        texts = np.empty(_counted(len(tensor.string_val), count), dtype=object)
-        texts[:] = b""
-        texts[: len(tensor.string_val)] = tensor.string_val[:]
-        return _repeated(texts, len(tensor.string_val)).reshape(shape)
+        return _texts(tensor.string_val[:], count).reshape(shape)
     if tensor.dtype not in NUMERIC:
         raise Invalid("tensor", "dtype", int(tensor.dtype), f"one of {sorted([*NUMERIC, int(STRING)])}")
     dtype, field = NUMERIC[tensor.dtype]
@@ -91,6 +88,14 @@ def array(tensor: wire.TensorProto) -> npt.NDArray[Any]:
     numbers = np.zeros(_counted(len(given), count), dtype)
     numbers[: len(given)] = given[:]
     return _repeated(numbers, len(given)).reshape(shape)
+
+
+def _texts(given: list[bytes], count: int) -> npt.NDArray[Any]:
+    if len(given) == count:
+        return np.array(given, dtype=object)
+    texts = np.full(_counted(len(given), count), b"", dtype=object)
+    texts[: len(given)] = given
+    return _repeated(texts, len(given))
 
 
 def _counted(given: int, count: int) -> int:

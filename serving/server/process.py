@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import warnings
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -44,8 +45,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    versions = Versions(options.model_name, options.base_path, _load)
-    models = {options.model_name: versions}
+    models: dict[str, Versions] = {}
     grpc_server, port = grpc_edge.bind(models, options.host, options.port)
     rest_server, rest_port = None, None
     try:
@@ -56,6 +56,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         where = {"host": options.host, "port": port, "rest_port": rest_port, "model": options.model_name}
         announce({"state": "listening", **where, "pid": os.getpid()})
         sys.setswitchinterval(SWITCH_SECONDS)
+        versions = Versions(options.model_name, options.base_path, _loader())
+        models[options.model_name] = versions
         _poll_until(
             stop,
             versions,
@@ -87,9 +89,15 @@ def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, 
         stop.wait(poll_seconds)
 
 
-def _load(folder: Path, version: int) -> Model:
-    # TensorFlow takes seconds to import, so the ports are held, and a port in use is told, before that.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+def _loader() -> Callable[[Path, int], Model]:
+    """The function that loads a version. Importing it takes seconds, so the ports are held before that."""
+    if "tensorflow" not in sys.modules:
+        os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+        warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")  # its plans for 2027
+        # TensorFlow also imports Keras, of either kind, and does without when there is none. A SavedModel needs none,
+        # and a third of the start-up time goes to it.
+        os.environ["TF_USE_LEGACY_KERAS"] = "1"
+        sys.modules.setdefault("tf_keras", None)  # type: ignore[arg-type] # None makes the import fail at once
     from serving.server.saved_model import load
 
-    return load(folder, version)
+    return load

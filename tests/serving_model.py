@@ -1,0 +1,118 @@
+"""Writes small, honest SavedModels for the tests of everything that talks to a model server.
+
+`python -m tests.serving_model FOLDER` writes FOLDER/1 and FOLDER/2 (other weights, other fingerprint) and, beside
+each, reference.npz with the answers of the loaded model to `columns(257)`, as the oracle of what is served.
+Only running it imports TensorFlow; `columns` is for the tests themselves.
+"""
+
+import sys
+from pathlib import Path
+
+import numpy as np
+
+from serving.columns import NUMBERS, TEXTS, ModelColumns
+
+MEASURES = 12
+FEATURES = 7
+FINGERPRINTS = {1: "00000000000000a1", 2: "00000000000000b2"}
+VOCABULARY = {
+    "currency": [b"EUR", b"USD", b"GBP"],
+    "channel": [b"pos", b"ecom", b"atm"],
+    "mcc": [b"5411", b"5812", b"6011"],
+    "country": [b"DE", b"FR", b"CN"],
+}
+
+
+def columns(rows: int, seed: int = 1) -> ModelColumns:
+    """Seeded columns of n rows; a quarter of the texts are not in the model's vocabularies."""
+    random = np.random.default_rng(seed)
+    numbers = {name: random.integers(0, 10**9, rows) for name in NUMBERS if name != "history"}
+    texts = {}
+    for name in TEXTS:
+        known = [*VOCABULARY[name], b"other"]
+        texts[name] = [known[index] for index in random.integers(0, len(known), rows)]
+    return ModelColumns(history=random.integers(0, 10**6, (rows, MEASURES)), **numbers, **texts)
+
+
+def write(folder: Path, version: int) -> None:
+    """Write one version; its weights depend on the number alone."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(version)
+
+    class Scorer(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.tables = {name: self.table(known) for name, known in VOCABULARY.items()}
+            self.embeddings = {name: tf.Variable(random.normal(size=(4, 4)).astype(np.float32)) for name in VOCABULARY}
+            self.hidden = tf.Variable(random.normal(size=(MEASURES + 4 + 16, 32)).astype(np.float32) / 8)
+            self.last = tf.Variable(random.normal(size=(32, 1)).astype(np.float32) / 4)
+
+        @staticmethod
+        def table(known: list[bytes]) -> tf.lookup.StaticHashTable:
+            pairs = tf.lookup.KeyValueTensorInitializer(tf.constant(known), tf.range(1, len(known) + 1, dtype=tf.int64))
+            return tf.lookup.StaticHashTable(pairs, default_value=0)
+
+        def numbers(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            """float32 [n padded to a multiple of 64, MEASURES + 4 + 16]"""
+            rows = tf.shape(inputs["history"])[0]
+            padding = -rows % 64
+            logs = [tf.concat([inputs["history"], *(inputs[name][:, None] for name in NUMBERS[1:])], 1)]
+            logs = [tf.math.log1p(tf.cast(tf.abs(tf.pad(part, [[0, padding], [0, 0]])), tf.float32)) for part in logs]
+            for name in TEXTS:
+                indices = tf.pad(self.tables[name].lookup(inputs[name]), [[0, padding]])
+                logs.append(tf.gather(self.embeddings[name], indices))
+            return tf.concat(logs, 1)
+
+        def score(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            hidden = tf.nn.relu(self.numbers(inputs) @ self.hidden)
+            return {"score": tf.sigmoid(hidden @ self.last)[: tf.shape(inputs["history"])[0], 0]}
+
+        def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"effects": self.numbers(inputs)[: tf.shape(inputs["history"])[0], :FEATURES]}
+
+        def transform(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            numbers = self.numbers(inputs)[: tf.shape(inputs["history"])[0]]
+            return {
+                "amount_log": numbers[:, MEASURES + 1],
+                "currency_index": self.tables["currency"].lookup(inputs["currency"]),
+            }
+
+        def about(self, ping: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"fingerprint": tf.constant(FINGERPRINTS[version])}
+
+    model = Scorer()
+    inputs = {"history": tf.TensorSpec([None, MEASURES], tf.int64, "history")}
+    inputs |= {name: tf.TensorSpec([None], tf.int64, name) for name in NUMBERS[1:]}
+    inputs |= {name: tf.TensorSpec([None], tf.string, name) for name in TEXTS}
+    ping = tf.TensorSpec([None], tf.int64, "ping")
+    tf.saved_model.save(
+        model,
+        str(folder),
+        signatures={
+            "serving_default": tf.function(model.score).get_concrete_function(**inputs),
+            "explain": tf.function(model.explain).get_concrete_function(**inputs),
+            "transform": tf.function(model.transform).get_concrete_function(**inputs),
+            "about": tf.function(model.about).get_concrete_function(ping=ping),
+        },
+    )
+
+
+def write_reference(folder: Path) -> None:
+    """Write what the loaded model answers to `columns(257)` beside its folder."""
+    import tensorflow as tf
+
+    asked = columns(257)
+    loaded = tf.saved_model.load(str(folder))
+    inputs = {name: tf.constant(getattr(asked, name)) for name in (*NUMBERS, *TEXTS)}
+    np.savez(
+        folder.with_name(f"reference-{folder.name}.npz"),
+        score=loaded.signatures["serving_default"](**inputs)["score"].numpy(),
+        effects=loaded.signatures["explain"](**inputs)["effects"].numpy(),
+    )
+
+
+if __name__ == "__main__":
+    for number in FINGERPRINTS:
+        write(Path(sys.argv[1], str(number)), number)
+        write_reference(Path(sys.argv[1], str(number)))
