@@ -25,7 +25,7 @@ def ledger(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     metrics = Metrics()
-    server = metrics.serve("127.0.0.1", settings.metrics_port)
+    server = metrics.serve(settings.metrics_host, settings.metrics_port)
     engine = open_engine(settings)
     try:
         work = Ledger(

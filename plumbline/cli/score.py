@@ -18,7 +18,7 @@ def score() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     metrics = Metrics()
-    server = metrics.serve("127.0.0.1", settings.metrics_port)
+    server = metrics.serve(settings.metrics_host, settings.metrics_port)
 
     def now_us() -> int:
         return time.time_ns() // 1000
