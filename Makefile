@@ -11,7 +11,7 @@ FAST := not kafka and not slow and not browser and not postgres
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
 
-.PHONY: help demo test check static fast bench venv system frontend proto schemas lock clean
+.PHONY: help demo test check static fast bench venv system frontend proto schemas lock digests clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -48,11 +48,8 @@ venv: .venv/.installed ## Install the locked requirements and Plumbline itself i
 system: ## Install the system packages that tests use (Debian and Ubuntu); elsewhere print what is missing
 	@deploy/local/system.sh
 
-frontend: .venv/.frontend ## Install the console's locked npm packages and copy what it serves
-
-.venv/.frontend: .venv/.installed $(wildcard package.json package-lock.json app/package.json app/package-lock.json app/frontend.py)
-	$(BIN)/python -m app.frontend
-	@touch $@
+frontend: venv ## Install the console's locked npm packages and compile its translations
+	@$(BIN)/python -m app.frontend
 
 proto: venv ## Compile the model server's messages
 	$(BIN)/python -m serving.compile_proto
@@ -60,9 +57,16 @@ proto: venv ## Compile the model server's messages
 schemas: venv ## Write docs/schemas from the types
 	$(BIN)/plumbline schemas
 
-lock: ## Resolve requirements.lock anew from pyproject.toml (needs uv)
+LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header pyproject.toml
+
+lock: ## Resolve the lock files anew from pyproject.toml (needs uv)
 	@command -v uv >/dev/null || { echo "make lock needs uv: see https://docs.astral.sh/uv/" >&2; exit 1; }
-	uv pip compile --universal --python-version 3.11 --generate-hashes --all-extras --quiet --no-header pyproject.toml -o requirements.lock
+	$(LOCK) --all-extras -o requirements.lock
+	$(LOCK) -c requirements.lock --extra build -o deploy/light.lock
+	$(LOCK) -c requirements.lock --extra build --extra model -o deploy/training.lock
+
+digests: ## Resolve the container images' tags to digests, into deploy/images.lock (needs a container engine)
+	@deploy/digests.sh
 
 clean: ## Remove everything that make and the demo made
 	rm -rf .venv build dist var node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
