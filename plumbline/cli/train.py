@@ -1,0 +1,112 @@
+"""`plumbline train`: an archive becomes the next version of the model, under the base path that servers watch."""
+
+import json
+import os
+import sys
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+
+def train(
+    archive: Annotated[Path, typer.Option(help="Folder of the archive.")],
+    train: Annotated[str | None, typer.Option(help="Training days, such as 2018-07-25..2018-07-31.")] = None,
+    test: Annotated[str | None, typer.Option(help="Test days, after the delay.")] = None,
+    auto: Annotated[bool, typer.Option("--auto", help="Choose the days: the archive's last part is the test.")] = False,
+    delay_days: Annotated[int, typer.Option(min=0, help="Days in which labels become known.")] = 7,
+    epochs: Annotated[int, typer.Option(min=1, help="Most passes over the training rows.")] = 8,
+    seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
+    devices: Annotated[int | None, typer.Option(min=1, help="Replicas; all GPUs, or one CPU, when not given.")] = None,
+    models_dir: Annotated[Path | None, typer.Option(help="Folder of models; DATA_DIR/models when not given.")] = None,
+    history_cache: Annotated[Path | None, typer.Option(help="Folder that keeps computed history.")] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
+) -> None:
+    """Train a model on an archive and export it."""
+    from plumbline import settings
+    from plumbline.errors import InvalidSetting
+
+    given = settings.load()
+    if auto == (train is not None and test is not None) or (train is None) != (test is None):
+        raise InvalidSetting("train", "days", f"--train {train} --test {test}", "both --train and --test, or --auto")
+    _quiet()
+    from archive.layout import open_archive
+    from training.fit import Recipe
+    from training.train import train as run
+    from training.windows import Windows, automatic, parse_days
+
+    opened = open_archive(archive)
+    if train is not None and test is not None:
+        windows = Windows(parse_days(train), delay_days, parse_days(test))
+    else:
+        windows = automatic(*_span(opened), delay_days)
+    now_us = time.time_ns() // 1000
+    with _bars() as tell:
+        trained = run(
+            opened,
+            windows,
+            Recipe(epochs=epochs, seed=seed),
+            base=(models_dir or given.data_path / "models") / given.model_name,
+            cache=history_cache or given.data_path / "history",
+            now_us=now_us,
+            devices=devices,
+            tensorboard=given.data_path / "tensorboard" / f"{given.model_name}-{now_us}",
+            tell=tell,
+        )
+    if as_json:
+        print(json.dumps({
+            "version": trained.version, "folder": str(trained.folder), "train": str(windows.train),
+            "test": str(windows.test), "review_at": trained.policy.review_at, "decline_at": trained.policy.decline_at,
+            "train_rows": trained.rows["train"], "test_rows": trained.rows["test"], **trained.metrics,
+        }))  # fmt: skip
+        return
+    found = trained.metrics
+    print(f"version {trained.version} of {given.model_name}: {trained.folder}")
+    print(f"trained on {windows.train}, {trained.rows['train']:,} rows; tested on {windows.test}:")
+    print(f"  ROC AUC {found['auc']:.4f}, average precision {found['ap']:.4f}, card precision@100 {found['cp100']:.4f}")
+    print(f"  calibration error {found['ece']:.5f}, Brier score {found['brier']:.5f}")
+    print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")
+
+
+def _span(archive: Any) -> tuple[int, int]:
+    from plumbline.errors import InvalidArchive
+
+    first, last = archive.manifest.first_occurred_at, archive.manifest.last_occurred_at
+    if first is None or last is None:
+        raise InvalidArchive(f"archive {archive.path}", "rows", 0, "one transaction or more")
+    return first, last
+
+
+def _quiet() -> None:
+    """Set what must be set before TensorFlow is imported: Keras 3 for TFT, and warnings alone from native code."""
+    import logging
+    import warnings
+
+    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
+    for name in ("absl", "tensorflow"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+
+
+class _bars:  # noqa: N801 - used as a function that opens a block
+    """Progress bars on standard error: a line a step, whose time runs while it works."""
+
+    def __enter__(self) -> Any:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+        columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
+        self._progress = Progress(*columns, console=Console(file=sys.stderr))
+        self._tasks: dict[str, Any] = {}
+        self._progress.start()
+        return self._tell
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def _tell(self, step: str, done: int, whole: int) -> None:
+        if step not in self._tasks:
+            self._tasks[step] = self._progress.add_task(step, total=whole or None)
+        self._progress.update(self._tasks[step], completed=done, total=whole or None)

@@ -1,0 +1,156 @@
+"""One SavedModel holds everything that turns a raw row into a score: transform, network, and the declaration's mark.
+
+    serving_default   raw columns [n]  ─► score    float32 [n], a probability
+    transform         raw columns [n]  ─► each feature by name, float32 [n] or int64 [n]
+    explain           raw columns [n]  ─► effects  float32 [n, F], in the order of FEATURE_NAMES: how much the feature
+                                                   moved the log-odds, against its mean or most frequent value
+    about             ping int64 [n]   ─► fingerprint, string scalar
+
+A plain tf.Module owns the parts, as Keras' own exporter loses the look-up tables of TFT's layer. Rows are padded to a
+multiple of 64 inside every graph and XLA is off, so that a row's numbers are the same in a batch of any size.
+"""
+
+import errno
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import tensorflow as tf
+import tensorflow_transform as tft
+
+from features.declaration import FEATURE_NAMES, FEATURES, fingerprint
+from features.preprocessing import CATEGORIES, NUMBERS, RAW_SPEC, ROWS_MULTIPLE, padded, signature
+from plumbline.errors import FingerprintMismatch, Refused
+from plumbline.policy import Policy
+from training.model import Network
+
+Tensor = Any
+
+EXTRA: Final = "assets.extra"
+CARD_NAME: Final = "plumbline.json"
+POLICY_NAME: Final = "policy.json"
+
+_ORDER: Final = [[*NUMBERS, *CATEGORIES].index(each) for each in FEATURES]
+"""Where each declared feature lies among the tokens."""
+
+
+class Transform(tf.Module):
+    """TFT's graph as a tf.function of raw columns: layer 3 by itself, before there is a network."""
+
+    def __init__(self, analysis: Path) -> None:
+        super().__init__()
+        output = tft.TFTransformOutput(str(analysis))
+        # As an attribute of the exported object, or its vocabularies would be left behind.
+        self.layer = output.transform_features_layer()
+        self.vocabulary_sizes = [output.vocabulary_size_by_name(each.name) for each in CATEGORIES]
+        self.features = tf.function(self._features, input_signature=[signature()], jit_compile=False)
+
+    def _features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        found = self.layer({name: inputs[name] for name in RAW_SPEC})
+        return {name: found[name] for name in FEATURE_NAMES}
+
+
+class Exported(tf.Module):
+    """Transform and network together; its tf.functions are the signatures."""
+
+    def __init__(self, transform: Transform, network: Network) -> None:
+        super().__init__()
+        self.transform, self.tokens, self.head = transform, network.tokens, network.head
+        self.baseline = tf.Variable(network.baseline(len(CATEGORIES)), trainable=False)
+        self.score = tf.function(self._score, input_signature=[signature()], jit_compile=False)
+        self.explain = tf.function(self._explain, input_signature=[signature()], jit_compile=False)
+        self.about = tf.function(
+            self._about, input_signature=[tf.TensorSpec([None], tf.int64, "ping")], jit_compile=False
+        )
+
+    def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+        """Tokens of the rows and of the padding, float32 [n + p, F, E]."""
+        features = self.transform.features(inputs)
+        numbers = tf.stack([features[each.name] for each in NUMBERS], axis=1)
+        categories = tf.stack([tf.cast(features[each.name], tf.int32) for each in CATEGORIES], axis=1)
+        return self.tokens([padded(numbers), padded(categories)], training=False)
+
+    def _score(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        scores = tf.sigmoid(self.head(self._tokens(inputs), training=False)[:, 0])
+        return {"score": scores[: tf.shape(inputs["history"])[0]]}
+
+    def _explain(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        tokens = self._tokens(inputs)
+        blocks = tf.reshape(tokens, [-1, ROWS_MULTIPLE, *tokens.shape[1:]])
+        effects = tf.map_fn(self._effects, blocks, fn_output_signature=tf.float32)
+        effects = tf.gather(tf.reshape(effects, [-1, tokens.shape[1]]), _ORDER, axis=1)
+        return {"effects": effects[: tf.shape(inputs["history"])[0]]}
+
+    def _effects(self, tokens: Tensor) -> Tensor:
+        """Effects float32 [64, F] of 64 rows of tokens: each feature in turn takes its baseline, [64, F, F, E]."""
+        count, width = tokens.shape[1:]
+        left_out = tf.eye(count)[None, :, :, None]
+        occluded = tokens[:, None] * (1.0 - left_out) + self.baseline[None, None] * left_out
+        without = self.head(tf.reshape(occluded, [-1, count, width]), training=False)
+        return self.head(tokens, training=False) - tf.reshape(without, [-1, count])
+
+    def _about(self, ping: Tensor) -> dict[str, Tensor]:
+        return {"fingerprint": tf.constant(fingerprint())}
+
+
+def signatures(exported: Exported) -> dict[str, Any]:
+    """Every signature by its name."""
+    return {
+        "serving_default": exported.score,
+        "transform": exported.transform.features,
+        "explain": exported.explain,
+        "about": exported.about,
+    }
+
+
+def save(exported: Exported, scratch: Path) -> Path:
+    """Write a SavedModel into a folder of a scratch folder, and return it; no server sees it there."""
+    folder = scratch / "model"
+    tf.saved_model.save(exported, str(folder), signatures=signatures(exported))
+    return folder
+
+
+def publish(folder: Path, base: Path, card: Mapping[str, Any], policy: Policy) -> Path:
+    """Make a saved model the next version under a base path, at one stroke; returns its folder, named by a number.
+
+    folder: on the base path's own disk; card: what `plumbline.json` says beside the model, to which `fingerprint` and
+    `version` are added; policy: what `policy.json` holds.
+    """
+    extra = folder / EXTRA
+    extra.mkdir()
+    (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
+    while True:
+        number = max(versions(base), default=0) + 1
+        text = json.dumps({"version": number, "fingerprint": fingerprint(), **card}, indent=2, ensure_ascii=False)
+        (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+        try:
+            return folder.rename(base / str(number))
+        except OSError as error:
+            # Another training took the number in between; a folder that holds something is never replaced.
+            if error.errno not in {errno.EEXIST, errno.ENOTEMPTY}:
+                raise
+
+
+def versions(base: Path) -> list[int]:
+    """Numbers of the versions under a base path, lowest first."""
+    return sorted(int(each.name) for each in base.iterdir() if each.name.isdigit()) if base.is_dir() else []
+
+
+def card_of(folder: Path) -> dict[str, Any]:
+    """What a version says of itself.
+
+    Raises Refused when it says nothing, FingerprintMismatch when it was made with another declaration.
+    """
+    file = folder / EXTRA / CARD_NAME
+    try:
+        card: dict[str, Any] = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise Refused(
+            f"{folder} holds no model that Plumbline exported: {file.name} cannot be read ({error})"
+        ) from error
+    if card.get("fingerprint") != fingerprint():
+        found = str(card.get("fingerprint"))
+        raise FingerprintMismatch(f"model {folder}", found, fingerprint(), "train a model with this release")
+    return card

@@ -1,0 +1,128 @@
+"""The network: every declared feature becomes a small vector of its own, and a compact residual network reads them all.
+
+    numbers    float32 [n, K] ─ piecewise-linear steps ─► [n, K, S + 1] ─ a matrix a feature, relu ─► [n, K, E] ┐
+    categories int32 [n, C] ─ one-hot × a table a feature ──────────────────────────────────────────► [n, C, E] ┤
+    logit      float32 [n, 1] ◄─ dense ─ residual blocks ─ dense, relu ─ flat ─ tokens [n, K + C, E] ◄──────────┘
+
+The steps let so small a network draw thresholds as a tree does (Gorishniy et al., On Embeddings for Numerical Features
+in Tabular Deep Learning, 2022). That a feature has a place of its own makes reasons exact: to leave one out, its vector
+is replaced by that of its baseline. Look-ups are one-hot products since those have dense gradients, which every
+replica can sum.
+
+Frauds are rare, and nothing is re-weighted or re-sampled for it: the loss is the plain log-likelihood, so that a score
+is a probability; the last bias starts at the log-odds of the training window, so that no step is spent on finding it.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import keras
+import numpy as np
+import numpy.typing as npt
+import tensorflow as tf
+
+from features.preprocessing import Z_LIMIT
+
+Tensor = Any
+Float32 = npt.NDArray[np.float32]
+
+QUANTILES: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.95, 0.98, 0.99, 0.995, 0.998)
+"""Where steps end: every eighth, and finer where the rare and telling values lie. The outer ends are ±Z_LIMIT."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """Sizes of a network: E numbers a feature, width of hidden layers, residual blocks, share dropped in training."""
+
+    token: int = 8
+    width: int = 64
+    blocks: int = 1
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class Network:
+    """Two Keras models that share nothing: `tokens` (numbers, categories) -> [n, F, E], and `head` of it -> [n, 1]."""
+
+    tokens: keras.Model
+    head: keras.Model
+    whole: keras.Model
+
+    def baseline(self, categories: int) -> Tensor:
+        """Tokens of the baseline, float32 [F, E]: the mean of every number (0), the most frequent value (1)."""
+        numbers = tf.zeros([1, self.tokens.input[0].shape[1]])
+        return self.tokens([numbers, tf.ones([1, categories], tf.int32)], training=False)[0]
+
+
+@keras.saving.register_keras_serializable("plumbline")
+class Steps(keras.layers.Layer):
+    """How far each number has come through each interval between edges, clipped to [0, 1], and the number itself.
+
+    edges: float32 [K, S + 1], ascending. [n, K] -> [n, K, S + 1].
+    """
+
+    def __init__(self, edges: Any, **options: Any) -> None:
+        super().__init__(**options)
+        self.edges = np.asarray(edges, np.float32)
+
+    def call(self, numbers: Tensor) -> Tensor:
+        """Steps of n rows."""
+        low, high = self.edges[:, :-1], self.edges[:, 1:]
+        # An interval without width (a number that takes few values) is one that begins behind the last value.
+        inside = high > low
+        start, width = np.where(inside, low, 2 * Z_LIMIT), np.where(inside, high - low, 1)
+        column = numbers[:, :, None]
+        return tf.concat(
+            [tf.clip_by_value((column - start) * (1 / width).astype(np.float32), 0.0, 1.0), column], axis=2
+        )
+
+    def get_config(self) -> dict[str, Any]:
+        """The edges, as lists."""
+        return {**super().get_config(), "edges": self.edges.tolist()}
+
+
+def edges_of(numbers: Float32) -> Float32:
+    """Edges of the steps of each column, float32 [K, len(QUANTILES) + 2], from training rows [n, K].
+
+    Edges that fall together leave intervals without width.
+    """
+    inner = np.quantile(numbers, QUANTILES, axis=0).T.astype(np.float32)
+    outer = np.full((numbers.shape[1], 1), Z_LIMIT, np.float32)
+    return np.concatenate([-outer, inner, outer], axis=1)
+
+
+def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, shape: Shape, seed: int) -> Network:
+    """A network with fresh weights.
+
+    edges: see edges_of; vocabulary_sizes: values of each category, the unknown one not counted; fraud_rate: share of
+    frauds in training, in (0, 1); seed: of the weights and of dropout.
+    """
+    seeds = iter(range(seed * 1000, seed * 1000 + 1000))
+
+    def dense(width: int, **options: Any) -> Any:
+        return keras.layers.Dense(width, kernel_initializer=keras.initializers.GlorotUniform(next(seeds)), **options)
+
+    numbers = keras.Input([edges.shape[0]], dtype="float32", name="numbers")
+    categories = keras.Input([len(vocabulary_sizes)], dtype="int32", name="categories")
+    embedded = keras.layers.EinsumDense(
+        "nks,kse->nke", [edges.shape[0], shape.token], bias_axes="ke", activation="relu", name="number_tokens",
+        kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
+    )(Steps(edges)(numbers))  # fmt: skip
+    parts = [embedded]
+    for index, size in enumerate(vocabulary_sizes):
+        one_hot = keras.ops.one_hot(categories[:, index], size + 1, dtype="float32")
+        parts.append(keras.layers.Reshape([1, shape.token])(dense(shape.token, use_bias=False)(one_hot)))
+    tokens = keras.Model([numbers, categories], keras.layers.Concatenate(axis=1, name="tokens")(parts), name="tokens")
+
+    read = keras.Input(tokens.output.shape[1:], name="tokens")
+    hidden = keras.layers.Flatten()(read)
+    hidden = keras.layers.Dropout(shape.dropout, seed=next(seeds))(dense(shape.width, activation="relu")(hidden))
+    for _ in range(shape.blocks):
+        beside = keras.layers.Dropout(shape.dropout, seed=next(seeds))(dense(shape.width, activation="relu")(hidden))
+        hidden = keras.layers.Add()([hidden, beside])
+    odds = math.log(fraud_rate / (1 - fraud_rate))
+    logit = dense(1, bias_initializer=keras.initializers.Constant(odds), name="logit")(hidden)
+    head = keras.Model(read, logit, name="head")
+    return Network(tokens, head, keras.Model([numbers, categories], head(tokens.output), name="plumbline"))

@@ -1,0 +1,67 @@
+"""The history of an archive's rows, computed once by Beam and kept: a second training with the same archive, the same
+declaration and the same days finds it on disk."""
+
+import functools
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from archive.layout import Archive, open_archive
+from features.declaration import fingerprint
+from features.pipeline import Part, write_history
+from plumbline.transaction import DAY_US
+
+_TRANSACTION_COLUMNS = (
+    "sequence", "account_id", "merchant_id", "device_id", "occurred_at", "amount_minor", "latitude_e6", "longitude_e6",
+)  # fmt: skip
+_LABEL_COLUMNS = ("sequence", "account_id", "merchant_id", "known_at", "verdict")
+DAYS_A_PART = 7
+
+
+def history_folder(archive: Archive, cache: Path, keep_us: tuple[int, int]) -> Path:
+    """Where the history of a range of transactions is kept; the name stands for everything that decides the numbers."""
+    made_of = f"{archive.manifest.digest} {fingerprint()} {keep_us[0]} {keep_us[1]}"
+    return cache / f"history-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
+
+
+def ensure_history(archive: Archive, cache: Path, keep_us: tuple[int, int]) -> Path:
+    """The folder with the history of a half-open range of `occurred_at`, computed unless it is there.
+
+    All arrivals before the end of the range are read. The folder gets its name when it is complete.
+    """
+    folder = history_folder(archive, cache, keep_us)
+    if folder.is_dir():
+        return folder
+    cache.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
+    try:
+        read = functools.partial(read_part, str(archive.path))
+        write_history(read, _parts(archive, keep_us[1]), scratch, keep_us=keep_us)
+        scratch.rename(folder)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return folder
+
+
+def read_part(path: str, part: Part) -> Iterator[pa.RecordBatch]:
+    """The arrivals of one part, as the pipeline wants them; of labels only those that say fraud."""
+    archive = open_archive(path)
+    if part.kind == "transactions":
+        yield from archive.transactions(part.since_us, part.until_us, _TRANSACTION_COLUMNS)
+    else:
+        labels = archive.labels(part.since_us, part.until_us, _LABEL_COLUMNS)
+        yield from labels.filter(pc.equal(labels["verdict"], "fraud")).combine_chunks().to_batches()
+
+
+def _parts(archive: Archive, until_us: int) -> Iterator[Part]:
+    yield Part("labels", None, until_us)
+    since = archive.manifest.first_occurred_at
+    while since is not None and since < until_us:
+        until = min(since // DAY_US * DAY_US + DAYS_A_PART * DAY_US, until_us)
+        yield Part("transactions", since, until)
+        since = until

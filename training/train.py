@@ -1,0 +1,159 @@
+"""`plumbline train`: an archive becomes the next version of a model, in steps that each say what they do.
+
+history (Beam, kept on disk) → rows (Parquet) → analysis (TFT on Beam) → transform → fit → export → evaluation.
+
+The version is exported before it is evaluated, since what is evaluated must be what will serve: its own SavedModel,
+loaded again. Until it has its numbers it has no name that a server would look at.
+"""
+
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import tensorflow as tf
+
+from archive.layout import Archive
+from features.analysis import write_analysis
+from features.declaration import FEATURE_NAMES, HISTORY_NAMES
+from plumbline.policy import Policy
+from training.dataset import examples, frauds_known, write_rows
+from training.evaluate import load, score_rows, suggest
+from training.export import Exported, Transform, publish, save
+from training.fit import OnEpoch, Recipe, fit, strategy
+from training.metrics import ScoredRows, known_from, measure, without_known
+from training.past import ensure_history
+from training.windows import Windows
+
+STEPS: Final = ("history", "rows", "analysis", "transform", "fit", "evaluate", "export")
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """A new version: its folder, its metrics on the test days, and what a policy for it might be."""
+
+    folder: Path
+    version: int
+    metrics: Mapping[str, float]
+    policy: Policy
+    rows: Mapping[str, int]
+    losses: tuple[float, ...] = field(default=())
+
+
+Tell = Callable[[str, int, int], None]
+"""Called with a step's name, how much of it is done, and how much it is in all (0 while that is not known)."""
+
+
+def train(
+    archive: Archive,
+    windows: Windows,
+    recipe: Recipe,
+    *,
+    base: Path,
+    cache: Path,
+    now_us: int,
+    devices: int | None = None,
+    tensorboard: Path | None = None,
+    tell: Tell = lambda step, done, whole: None,
+) -> Trained:
+    """Train on an archive and export the next version under a base path.
+
+    cache: folder in which history is kept from one training to the next; devices: see training.fit.strategy; now_us:
+    our clock, for the model's card; tensorboard: folder of the fit's logs.
+    Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
+    """
+    placed = strategy(devices)
+    base.mkdir(parents=True, exist_ok=True)
+    scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=base))
+    try:
+        tell("history", 0, 0)
+        history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us))
+        tell("history", 1, 1)
+        train_file, test_file = scratch / "train.parquet", scratch / "test.parquet"
+        tell("rows", 0, 2)
+        rows = {"train": write_rows(archive, history, windows.train, windows.cut_off_us, train_file)}
+        tell("rows", 1, 2)
+        rows["test"] = write_rows(archive, history, windows.test, None, test_file)
+        tell("rows", 2, 2)
+        tell("analysis", 0, 0)
+        write_analysis([train_file], scratch / "analysis")
+        tell("analysis", 1, 1)
+        tell("transform", 0, 0)
+        transform = Transform(scratch / "analysis")
+        learnable = examples(train_file, transform.features)
+        tell("transform", 1, 1)
+        on_epoch: OnEpoch = lambda epoch, epochs, losses: tell("fit", epoch, epochs)  # noqa: E731 - named by its type
+        tell("fit", 0, recipe.epochs)
+        fitted = fit(learnable, transform.vocabulary_sizes, recipe, placed, tensorboard, on_epoch)
+        tell("fit", recipe.epochs, recipe.epochs)
+        tell("evaluate", 0, 0)
+        folder = save(Exported(transform, fitted.network), scratch)
+        scored = score_rows(test_file, load(folder).score)
+        metrics = measure_as_published(archive, windows, scored)
+        policy = suggest(scored, f"suggested-{now_us}")
+        tell("evaluate", 1, 1)
+        tell("export", 0, 0)
+        card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive)
+        version = publish(folder, base, card, policy)
+        tell("export", 1, 1)
+    finally:
+        shutil.rmtree(scratch, ignore_errors=True)
+    return Trained(version, int(version.name), metrics, policy, rows, fitted.losses)
+
+
+def measure_as_published(archive: Archive, windows: Windows, scored: ScoredRows) -> dict[str, float]:
+    """Metrics of scored test rows under the Handbook's protocol.
+
+    Rows of accounts whose fraud was known on the day, from the training days on, are left out first: their cards are
+    blocked. The journal's scores and the offline ones are measured by this same function.
+    """
+    accounts, times = _frauds_since(archive, windows.train.since_us, windows.test.until_us)
+    return measure(without_known(scored, known_from(accounts, times, windows.delay_days)))
+
+
+def _frauds_since(archive: Archive, since_us: int, until_us: int) -> tuple[Any, Any]:
+    import numpy as np
+    import pyarrow as pa
+    import pyarrow.compute as pc
+
+    known = pa.array(sorted(frauds_known(archive, None)), pa.string())
+    columns = ("transaction_id", "account_id", "occurred_at")
+    rows = pa.Table.from_batches(
+        (
+            batch.filter(pc.is_in(batch.column("transaction_id"), known))
+            for batch in archive.transactions(since_us, until_us, columns)
+        ),
+        schema=pa.schema([("transaction_id", pa.string()), ("account_id", pa.string()), ("occurred_at", pa.int64())]),
+    )
+    return np.array(rows["account_id"].to_pylist(), np.str_), np.asarray(rows["occurred_at"], dtype=np.int64)
+
+
+def _card(
+    name: str,
+    now_us: int,
+    windows: Windows,
+    recipe: Recipe,
+    metrics: Mapping[str, float],
+    policy: Policy,
+    rows: Mapping[str, int],
+    archive: Archive,
+) -> dict[str, Any]:
+    """What `plumbline.json` says of a version."""
+    return {
+        "name": name,
+        "created_at": now_us,
+        "archive_digest": archive.manifest.digest,
+        "train": str(windows.train),
+        "delay_days": windows.delay_days,
+        "test": str(windows.test),
+        "rows": dict(rows),
+        "seed": recipe.seed,
+        "epochs": recipe.epochs,
+        "metrics": dict(metrics),
+        "policy": {"review_at": policy.review_at, "decline_at": policy.decline_at},
+        "feature_names": list(FEATURE_NAMES),
+        "history_names": list(HISTORY_NAMES),
+        "tensorflow": tf.__version__,
+    }
