@@ -24,6 +24,10 @@ SWITCH_SECONDS: Final = 0.001
 """How long Python lets one thread run while others wait: a version being loaded must not hold up requests."""
 
 
+class Stopped(BaseException):
+    """A signal came while TensorFlow was being imported, which nobody needs to wait for."""
+
+
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out."""
@@ -43,8 +47,15 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     version that comes into service. Raises Unready when a port cannot be had.
     """
     stop = threading.Event()
+    importing = threading.Event()
+
+    def on_signal(*_: Any) -> None:
+        stop.set()
+        if importing.is_set():
+            raise Stopped
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
+        signal.signal(number, on_signal)
     models: dict[str, Versions] = {}
     grpc_server, port = grpc_edge.bind(models, options.host, options.port)
     rest_server, rest_port = None, None
@@ -56,7 +67,13 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         where = {"host": options.host, "port": port, "rest_port": rest_port, "model": options.model_name}
         announce({"state": "listening", **where, "pid": os.getpid()})
         sys.setswitchinterval(SWITCH_SECONDS)
-        versions = Versions(options.model_name, options.base_path, _loader())
+        importing.set()
+        load = _loader()
+        importing.clear()
+        # TensorFlow's own objects stay for good: the collector need not stop all requests to look at them again.
+        gc.collect()
+        gc.freeze()
+        versions = Versions(options.model_name, options.base_path, load)
         models[options.model_name] = versions
         _poll_until(
             stop,
@@ -64,6 +81,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             options.poll_seconds,
             lambda version: announce({"state": "serving", **where, "version": version}),
         )
+    except Stopped:
+        pass
     finally:
         grpc_server.stop(GRACE_SECONDS).wait()
         if rest_server is not None:
@@ -82,9 +101,7 @@ def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, 
         model = versions.loaded()
         if model is not None and model.version != served:
             served = model.version
-            # What a load leaves behind is freed now, and what stays is never looked at again.
-            gc.collect()
-            gc.freeze()
+            gc.collect()  # the version before, whose graph refers to itself
             serving(served)
         stop.wait(poll_seconds)
 
