@@ -13,7 +13,7 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from plumbline.errors import BrokerUnavailable, JournalRefused
 
-ANSWER_MS: Final = 10_000
+ANSWER_MS: Final = 5_000
 FETCH_BYTES: Final = 8 * 2**20
 MOST_RECORDS: Final = 5_000
 
