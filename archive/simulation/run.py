@@ -1,0 +1,141 @@
+"""Runs a simulation day by day: a World becomes transactions and labels, as Arrow tables or as an archive."""
+
+import datetime
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from archive.layout import Archive, write_archive
+from archive.manifest import LABEL_SCHEMA, TRANSACTION_SCHEMA
+from archive.simulation.batch import ATM, CHANNELS, GENUINE, NEVER, POS, Batch, joined
+from archive.simulation.frauds import PATTERNS, all_frauds
+from archive.simulation.genuine import genuine_day
+from archive.simulation.places import CITIES
+from archive.simulation.world import World, make_world
+from plumbline.errors import Invalid
+from plumbline.transaction import DAY_US
+
+EPOCH: Final = datetime.date(1970, 1, 1)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What to simulate: the same Plan always gives the same archive, byte for byte.
+
+    accounts: how many; days, start: which; transactions_per_account_day: mean; fraud_rate: share of transactions that
+    are frauds (about: every pattern has one episode at least, unless it is 0).
+    """
+
+    accounts: int = 2000
+    days: int = 365
+    start: datetime.date = datetime.date(2024, 1, 1)
+    seed: int = 7
+    transactions_per_account_day: float = 1.5
+    fraud_rate: float = 0.003
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.fraud_rate <= 0.5:
+            raise Invalid("simulation", "fraud_rate", self.fraud_rate, "0 to 0.5")
+
+
+@dataclass(frozen=True, slots=True)
+class Texts:
+    """Arrow columns to look payees and accounts up in."""
+
+    account: pa.Array
+    payee: pa.Array
+    mcc: pa.Array
+    country: pa.Array
+
+
+def simulated(plan: Plan) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+    """Each day's transactions (TRANSACTION_SCHEMA, by time) and the labels of its frauds (LABEL_SCHEMA)."""
+    world = make_world(
+        plan.accounts, plan.days, (plan.start - EPOCH).days, plan.seed, plan.transactions_per_account_day
+    )
+    texts = _texts(world)
+    expected = plan.accounts * plan.days * plan.transactions_per_account_day
+    frauds = all_frauds(world, plan.fraud_rate * expected)
+    edges = np.searchsorted(frauds.time_us, world.start_us + np.arange(world.days + 1) * DAY_US)
+    for day in range(world.days):
+        today = frauds.take(np.arange(edges[day], edges[day + 1]))
+        batch = joined([genuine_day(world, day), today])
+        yield _encoded(world, texts, day, batch.take(np.argsort(batch.time_us, kind="stable")))
+
+
+def simulate(plan: Plan, target: Path, *, replace: bool = False) -> Archive:
+    """Write the archive of a Plan, a day in memory at a time. Raises Refused when the target exists."""
+    labels = [LABEL_SCHEMA.empty_table()]
+
+    def transactions() -> Iterator[pa.RecordBatch]:
+        for batch, fraud in simulated(plan):
+            labels.append(fraud)
+            yield batch
+
+    return write_archive(target, transactions(), lambda: pa.concat_tables(labels), described(plan), replace=replace)
+
+
+def described(plan: Plan) -> str:
+    """The command that makes this archive again."""
+    return (
+        f"simulate --accounts {plan.accounts} --days {plan.days} --start {plan.start} --seed {plan.seed} "
+        f"--transactions-per-account-day {plan.transactions_per_account_day} --fraud-rate {plan.fraud_rate}"
+    )
+
+
+def _texts(world: World) -> Texts:
+    payees = world.payees
+    accounts = pc.binary_join_element_wise("a", pa.array(np.arange(world.count)).cast(pa.string()), "")
+    others = pc.binary_join_element_wise("m", pa.array(np.arange(payees.first_account)).cast(pa.string()), "")
+    countries = np.array([city[0] for city in CITIES])
+    return Texts(accounts, pa.concat_arrays([others, accounts]), pa.array(payees.mcc), pa.array(countries[payees.city]))
+
+
+def _encoded(world: World, texts: Texts, day: int, batch: Batch) -> tuple[pa.RecordBatch, pa.Table]:
+    count = len(batch)
+    date = EPOCH + datetime.timedelta(days=world.start_day + day)
+    numbers = pa.array(np.arange(1, count + 1)).cast(pa.string())
+    payee = pa.array(batch.payee)
+    present = (batch.channel == POS) | (batch.channel == ATM)
+    no_device = batch.device < 0
+    device = pc.binary_join_element_wise("d", pa.array(batch.device).cast(pa.string()), "")
+    columns = {
+        "transaction_id": pc.binary_join_element_wise(f"s{date:%Y%m%d}", numbers, "-"),
+        "occurred_at": pa.array(batch.time_us),
+        "account_id": texts.account.take(pa.array(batch.account)),
+        "merchant_id": texts.payee.take(payee),
+        "device_id": pc.if_else(pa.array(no_device), "", device),
+        "amount_minor": pa.array(batch.amount_minor),
+        "currency": pa.repeat("EUR", count),
+        "channel": pa.array(CHANNELS).take(pa.array(batch.channel)),
+        "mcc": texts.mcc.take(payee),
+        "country": texts.country.take(payee),
+        "latitude_e6": pa.array(world.payees.north_e6[batch.payee], mask=~present),
+        "longitude_e6": pa.array(world.payees.east_e6[batch.payee], mask=~present),
+    }
+    rows = pa.RecordBatch.from_arrays([columns[name] for name in TRANSACTION_SCHEMA.names], schema=TRANSACTION_SCHEMA)
+    return rows, _labels(rows, batch)
+
+
+def _labels(rows: pa.RecordBatch, batch: Batch) -> pa.Table:
+    known = np.flatnonzero((batch.pattern != GENUINE) & (batch.known_at != NEVER))
+    of = rows.take(pa.array(known))
+    names = pa.array(["", *(pattern.name for pattern in PATTERNS)])
+    return pa.table(
+        {
+            "label_id": of.column("transaction_id"),  # one label a transaction: its id serves
+            "transaction_id": of.column("transaction_id"),
+            "account_id": of.column("account_id"),
+            "merchant_id": of.column("merchant_id"),
+            "verdict": pa.repeat("fraud", len(known)),
+            "source": pa.repeat("archive", len(known)),
+            "known_at": batch.known_at[known],
+            "note": names.take(pa.array(batch.pattern[known])),
+        },
+        schema=LABEL_SCHEMA,
+    )
