@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from serving import wire_pb2 as wire
 from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
-from serving.server.model import Arrays, Model, Signature
+from serving.server.model import Arrays, Model, Signature, type_name
 from serving.server.status import MISSING_NAME, NO_FIELDS, Code, StatusError, invalid, listed
 from serving.server.versions import Versions, VersionStatus
 
@@ -59,13 +59,17 @@ def predict(models: Models, spec: Spec, inputs: Arrays, output_filter: Sequence[
 
     Raises StatusError: an unknown model, version, signature or name, a wrong type or shape, a fault of the graph.
     """
-    model = find(models, spec)
-    signature = signature_of(model, spec.signature)
+    return call(find(models, spec), spec.signature, inputs, output_filter)
+
+
+def call(model: Model, signature_name: str, inputs: Arrays, output_filter: Sequence[str] = ()) -> Answer:
+    """As predict, on a version that was found before."""
+    signature = signature_of(model, signature_name)
     check_inputs(signature, inputs)
     _check_filter(signature, output_filter)
     outputs = signature.run(inputs)
     chosen = {name: outputs[name] for name in output_filter} if output_filter else outputs
-    return Answer(model.version, spec.signature or DEFAULT_SIGNATURE, chosen)
+    return Answer(model.version, signature_name or DEFAULT_SIGNATURE, chosen)
 
 
 def check_inputs(signature: Signature, inputs: Arrays) -> None:
@@ -85,8 +89,8 @@ def check_inputs(signature: Signature, inputs: Arrays) -> None:
     for position, (name, slot) in enumerate(sorted(signature.inputs.items())):
         values = inputs[name]
         if values.dtype != slot.dtype:
-            found = "string" if values.dtype.kind == "O" else str(values.dtype).replace("float32", "float")
-            raise invalid(f"Expects arg[{position}] to be {slot.type_name} but {found} is provided")
+            wanted_type, given_type = type_name(slot.dtype), type_name(values.dtype)
+            raise invalid(f"Expects arg[{position}] to be {wanted_type} but {given_type} is provided")
         if not slot.fits(values.shape):
             expected = ",".join("?" if size is None else str(size) for size in slot.shape or ())
             found = ",".join(map(str, values.shape))

@@ -19,6 +19,8 @@ from serving.server.versions import VersionStatus
 log = structlog.get_logger()
 
 WORKERS: Final = 8
+WAITING_MAX_CALLS: Final = 256
+"""More calls at once are refused with RESOURCE_EXHAUSTED, so that memory stays bounded."""
 MESSAGE_MAX_BYTES: Final = 256 * 1024 * 1024
 DETAILS_MAX_CHARACTERS: Final = 2000
 """A status travels in a header, and headers of more than 8 KiB are refused on the way."""
@@ -36,7 +38,8 @@ def bind(models: Models, host: str, port: int) -> tuple[grpc.Server, int]:
 
     Raises Unready when the port cannot be had.
     """
-    server = grpc.server(ThreadPoolExecutor(WORKERS, thread_name_prefix="grpc"), options=OPTIONS)
+    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="grpc")
+    server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=WAITING_MAX_CALLS)
     server.add_generic_rpc_handlers(_handlers(models))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
@@ -51,6 +54,8 @@ def bind(models: Models, host: str, port: int) -> tuple[grpc.Server, int]:
 def _handlers(models: Models) -> tuple[grpc.GenericRpcHandler, ...]:
     def handler(answer: Callable[[Models, Any], Any], request: Any, response: Any) -> Any:
         def behaviour(message: Any, context: grpc.ServicerContext) -> Any:
+            if not context.is_active():  # its caller stopped waiting while it stood in the queue
+                context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
             try:
                 return answer(models, message)
             except StatusError as error:

@@ -13,7 +13,7 @@ from google.protobuf import json_format
 from plumbline.errors import Unready
 from serving import wire_pb2 as wire
 from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
-from serving.server import dataplane, json_answer, json_request
+from serving.server import dataplane, json_answer, json_request, json_text
 from serving.server.dataplane import Models, Spec
 from serving.server.grpc_edge import status_message
 from serving.server.status import Code, StatusError, invalid
@@ -71,14 +71,14 @@ def _version(text: str | None) -> int | None:
 
 
 def _predict(models: Models, spec: Spec, body: bytes) -> str:
-    document = json_request.parse(body)
+    document = json_text.parse(body)
     name = json_request.signature_name(document)
-    signature = dataplane.find(models, spec).signatures.get(name or DEFAULT_SIGNATURE)
+    model = dataplane.find(models, spec)  # once: a version may take over between two looks
+    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
     if signature is None:
         raise invalid(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
     form, inputs = json_request.arrays(document, signature.inputs)
-    found = dataplane.predict(models, Spec(spec.name, spec.version, spec.label, name), inputs)
-    return json_answer.text_of(found.outputs, form)
+    return json_answer.text_of(dataplane.call(model, name, inputs).outputs, form)
 
 
 def _status(models: Models, spec: Spec) -> str:

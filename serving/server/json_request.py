@@ -2,76 +2,19 @@
 
 import base64
 import binascii
-import json
 import math
-import re
 from collections.abc import Mapping
-from typing import Any, Final, Literal
+from typing import Any, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from serving.server.json_answer import decimal
-from serving.server.model import Arrays, Slot
+from serving.server.json_text import json_type, shown
+from serving.server.model import Arrays, Slot, type_name
 from serving.server.status import StatusError, invalid
 from serving.tensors import NUMERIC, STRING
 
 Form = Literal["row", "column"]
-
-# What Python's parser says, and what the protocol says in its place.
-PARSE_ERRORS: Final = {
-    "Expecting property name enclosed in double quotes": "Missing a name for object member.",
-    "Illegal trailing comma before end of object": "Missing a name for object member.",
-    "Expecting ':' delimiter": "Missing a colon after a name of object member.",
-    "Unterminated string starting at": "Missing a closing quotation mark in string.",
-    "Invalid \\uXXXX escape": "Incorrect hex digit after \\u escape in string.",
-    "Invalid \\escape": "Invalid escape character in string.",
-    "Invalid control character at": "Invalid encoding in string.",
-    "Extra data": "The document root must not be followed by other values.",
-}
-STRING_TOKEN: Final = re.compile(r'"(?:[^"\\]|\\.)*"?')
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """The JSON object in a body; NaN, Infinity and -Infinity are numbers. Raises StatusError."""
-    if not body:
-        raise invalid("JSON Parse error: The document is empty")
-    try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        raise invalid(f"JSON Parse error: Invalid encoding in string. at offset: {error.start}") from error
-    if not text.strip(" \t\r\n"):
-        raise invalid(f"JSON Parse error: The document is empty. at offset: {len(body)}")
-    try:
-        document = json.loads(text)
-    except json.JSONDecodeError as error:
-        raise invalid(f"JSON Parse error: {_reason(error)} at offset: {len(text[: error.pos].encode())}") from error
-    except RecursionError as error:
-        raise invalid("JSON Parse error: Lists are nested too deeply. at offset: 0") from error
-    except ValueError as error:  # an integer of thousands of digits
-        raise invalid(f"JSON Parse error: Number too big to be stored in double. at offset: 0 ({error})") from error
-    if not isinstance(document, dict):
-        raise invalid(f"JSON Value: {shown(document)} Is not object")
-    return document
-
-
-def _reason(error: json.JSONDecodeError) -> str:
-    for python, protocol in PARSE_ERRORS.items():
-        if error.msg.startswith(python):
-            return protocol
-    if error.msg.startswith("Expecting ',' delimiter"):
-        outside = STRING_TOKEN.sub("", error.doc[: error.pos])
-        depth = [bracket for bracket in outside if bracket in "[]{}"]
-        open_brackets: list[str] = []
-        for bracket in depth:
-            if bracket in "[{":
-                open_brackets.append(bracket)
-            elif open_brackets:
-                open_brackets.pop()
-        if open_brackets and open_brackets[-1] == "[":
-            return "Missing a comma or ] after an array element."
-        return "Missing a comma or } after an object member."
-    return "Invalid value."
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -236,7 +179,7 @@ def _text(value: Any) -> bytes:
     if isinstance(value, str):
         return value.encode("utf-8", "surrogatepass")
     if not isinstance(value, dict):
-        raise invalid(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: string")
+        raise invalid(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: string")
     if not _is_base64(value):
         raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
     try:
@@ -246,18 +189,6 @@ def _text(value: Any) -> bytes:
 
 
 def _wrong_type(value: Any, slot: Slot) -> StatusError:
-    return invalid(f"JSON Value: {shown(value)} Type: {_json_type(value)} is not of expected type: {slot.type_name}")
-
-
-def _json_type(value: Any) -> str:
-    names = {type(None): "Null", dict: "Object", list: "Array", str: "String"}
-    return str(value) if isinstance(value, bool) else names.get(type(value), "Number")
-
-
-SHOWN_MAX_CHARACTERS: Final = 1000
-
-
-def shown(value: Any) -> str:
-    """A value as JSON for an error text, cut to 1,000 characters."""
-    text = decimal(np.float64(value)) if isinstance(value, float) else json.dumps(value, indent=4, ensure_ascii=False)
-    return text if len(text) <= SHOWN_MAX_CHARACTERS else text[:SHOWN_MAX_CHARACTERS] + "..."
+    return invalid(
+        f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: {type_name(slot.dtype)}"
+    )

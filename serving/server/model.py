@@ -13,6 +13,18 @@ Arrays = Mapping[str, npt.NDArray[Any]]
 """Arrays by name; texts are arrays of objects that hold bytes."""
 
 
+def type_name(dtype: np.dtype[Any]) -> str:
+    """TensorFlow's name of an element type.
+
+    >>> type_name(np.dtype(np.float32)), type_name(np.dtype(np.int64)), type_name(np.dtype(object))
+    ('float', 'int64', 'string')
+    """
+    return _NAMES.get(dtype.name, dtype.name)
+
+
+_NAMES = {"object": "string", "float32": "float", "float64": "double"}
+
+
 @dataclass(frozen=True, slots=True)
 class Signature:
     """One way to call a version: the declared inputs and outputs, and the call itself.
@@ -33,11 +45,6 @@ class Slot:
     number: wire.DataType
     dtype: np.dtype[Any]
     shape: tuple[int | None, ...] | None
-
-    @property
-    def type_name(self) -> str:
-        """TensorFlow's name of the element type: `int64`, `float`, `string`."""
-        return wire.DataType.Name(self.number).removeprefix("DT_").lower()
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Whether an array of this shape may be given."""

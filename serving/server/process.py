@@ -13,6 +13,7 @@ from typing import Any, Final
 
 import structlog
 
+from plumbline.errors import Unready
 from serving.server import grpc_edge, http_edge
 from serving.server.model import Model
 from serving.server.versions import Versions
@@ -44,7 +45,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     """Serve until SIGTERM or SIGINT; calls under way get five seconds to end.
 
     announce: is told `{"state": "listening", ...}` once the ports are held, and `{"state": "serving", ...}` with each
-    version that comes into service. Raises Unready when a port cannot be had.
+    version that comes into service. Raises Unready when a port cannot be had, or the base path is a file.
     """
     stop = threading.Event()
     importing = threading.Event()
@@ -56,6 +57,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
+    if options.base_path.exists() and not options.base_path.is_dir():
+        raise Unready(f"{options.base_path} is a file: --model-base-path takes the folder that holds numbered versions")
     models: dict[str, Versions] = {}
     grpc_server, port = grpc_edge.bind(models, options.host, options.port)
     rest_server, rest_port = None, None
@@ -92,12 +95,15 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
 
 def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, serving: Callable[[int], None]) -> None:
-    served = None
+    served, complaint = None, ""
     while not stop.is_set():
         try:
             versions.poll()
+            complaint = ""
         except OSError as error:
-            log.error("the base path cannot be read", base_path=str(versions.base_path), error=str(error))
+            if str(error) != complaint:  # told once, not with every look
+                complaint = str(error)
+                log.error("the base path cannot be read", base_path=str(versions.base_path), error=complaint)
         model = versions.loaded()
         if model is not None and model.version != served:
             served = model.version

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from serving import wire_pb2 as wire
-from serving.server import json_answer, json_request
+from serving.server import json_answer, json_request, json_text
 from serving.server.model import Slot
 from serving.server.status import Code, StatusError
 
@@ -21,7 +21,7 @@ TWO = {
 
 
 def parsed(text, slots):
-    document = json_request.parse(text.encode())
+    document = json_text.parse(text.encode())
     form, arrays = json_request.arrays(document, slots)
     return form, {name: values.tolist() for name, values in arrays.items()}
 
@@ -165,7 +165,7 @@ def test_a_body_that_does_not_fit_is_told_in_the_protocols_words(text, slots, me
 )
 def test_hostile_bodies_are_refused(body):
     with pytest.raises(StatusError, match="JSON Parse error"):
-        json_request.parse(body)
+        json_text.parse(body)
 
 
 def test_a_signature_name_is_a_text():

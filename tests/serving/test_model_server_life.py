@@ -199,6 +199,20 @@ def test_a_rest_port_in_use_ends_with_one_sentence_too(life):
     assert "--rest-port" in done.stderr
 
 
+def test_a_base_path_that_is_a_file_is_told(tmp_path):
+    (tmp_path / "model").write_text("")
+    arguments = ["--model-base-path", str(tmp_path / "model"), "--port", "0", "--rest-port", "0"]
+    done = subprocess.run(
+        [sys.executable, "-m", "plumbline.cli.main", "serve", *arguments],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "is a file: --model-base-path takes the folder" in done.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_ends_it_cleanly_and_frees_its_ports(tmp_path, number):
     server = ModelServer(tmp_path / "none", tmp_path / "serve.log").start()
