@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any, Final
 
+import structlog
 from kafka import (
     ConsumerRebalanceListener,
     KafkaAdminClient,
@@ -16,6 +17,7 @@ from kafka import (
     KafkaProducer,
     TopicPartition,
 )
+from kafka.coordinator.assignors.cooperative_sticky import CooperativeStickyAssignor
 from kafka.errors import (
     KafkaConnectionError,
     KafkaTimeoutError,
@@ -25,6 +27,8 @@ from kafka.errors import (
 )
 
 from plumbline.errors import BrokerUnavailable, NotFound
+
+log = structlog.get_logger()
 
 CONNECT_MS: Final = 10_000
 """How long a new client looks for the broker before it gives up."""
@@ -127,8 +131,11 @@ def member(
     with reaching(bootstrap):
         consumer = KafkaConsumer(
             **_SHARED,
-            **_reading(bootstrap, True, 512),
+            # A membership is about who, not about records: where to read from is of no matter.
+            **{**_reading(bootstrap, True, 512), "auto_offset_reset": "latest"},
             group_id=group,
+            # A new member's arrival takes nothing away from the old ones: who leads goes on leading.
+            partition_assignment_strategy=[CooperativeStickyAssignor()],
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=max(session_timeout_ms // 4, 1),
         )
@@ -172,9 +179,23 @@ def transactional_producer(bootstrap: str, transactional_id: str, timeout_ms: in
         try:
             producer.init_transactions()
         except BaseException:
-            producer.close(timeout=0)
+            close_producer(producer, 1.0)
             raise
     return producer
+
+
+def close_producer(producer: KafkaProducer, seconds: float) -> None:
+    """Waits so long for what was sent, then abandons the rest.
+
+    `KafkaProducer.close` alone raises while Kafka is away, keeps its thread going, and raises again at exit.
+    """
+    try:
+        producer.close(timeout=seconds)
+    except KafkaTimeoutError as error:
+        log.warning("unacknowledged messages are abandoned", error=str(error))
+        producer._sender.force_close()
+        producer._sender.join(seconds)
+        producer.close(timeout=seconds)
 
 
 def _writing(bootstrap: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def body_digest(transaction: Transaction) -> bytes:
 def _place(index: Any, high: Any, low: Any, wanted_high: Any, wanted_low: Any) -> int:
     """Where an id stands in the index, or the empty place where it belongs."""
     mask = index.shape[0] - 1
-    at = int(wanted_low & np.uint64(mask))
+    at = np.int64(wanted_low & np.uint64(mask))
     while index[at] >= 0 and (low[index[at]] != wanted_low or high[index[at]] != wanted_high):
         at = (at + 1) & mask
     return at
@@ -56,7 +56,7 @@ def _forget(index: Any, high: Any, low: Any, row: int) -> None:
         at = (at + 1) & mask
         if index[at] < 0:
             break
-        home = int(low[index[at]] & np.uint64(mask))
+        home = np.int64(low[index[at]] & np.uint64(mask))
         if ((at - home) & mask) >= ((at - gap) & mask):
             index[gap] = index[at]
             gap = at

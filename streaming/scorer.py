@@ -39,7 +39,6 @@ TRANSACTION_MS: Final = 10_000
 """The broker aborts a journal transaction open for longer, so that a dead leader cannot stall the journal's readers."""
 
 IDLE_MS: Final = 200
-RENEW_SECONDS: Final = 0.1
 PARTITIONS_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 0.5
 
@@ -100,7 +99,7 @@ def _term(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[],
         entries = stack.enter_context(closing(reader(scoring.bootstrap, {scoring.journal: state.sequence + 1})))
         lease = stack.enter_context(Lease(scoring.bootstrap, scoring.prefix))
         log.info("standing by", sequence=state.sequence)
-        while not stop.is_set() and not lease.renew():
+        while not stop.is_set() and not lease.held:
             fold(state, entries, IDLE_MS)
         if stop.is_set():
             return
@@ -182,18 +181,16 @@ class _Leader:
         topics = [self.scoring.topic(topic) for topic in (Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL)]
         with closing(self._sources(topics)) as sources:
             log.info("leading", sequence=self.state.sequence)
-            next_renewal = next_look = time.monotonic()
+            next_look = time.monotonic()
             known_partitions = sources.assignment()
             while not stop.is_set():
                 records = sources.poll(timeout_ms=IDLE_MS, max_records=self.scoring.batch_max_transactions)
                 if records:
                     self._take(records)
                     self.snapshots.consider(self.state)
+                if not self.lease.held:
+                    raise Fenced("the lease went to another scorer")
                 now = time.monotonic()
-                if now >= next_renewal:
-                    next_renewal = now + RENEW_SECONDS
-                    if not self.lease.renew():
-                        raise Fenced("the lease went to another scorer")
                 if now >= next_look:
                     next_look = now + PARTITIONS_SECONDS
                     self._set_lag(sources)
