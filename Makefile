@@ -20,7 +20,7 @@ demo: venv frontend ## Install, start every part on this machine, and print the 
 	@exec $(BIN)/plumbline demo
 
 test: system venv frontend static ## Every check and every test: what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist worksteal $(PYTEST_OPTIONS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS) tests
 
 check: venv static fast ## Format, lint, types, import directions and the fast tests, in about a minute
 
@@ -31,7 +31,7 @@ static:
 	$(BIN)/lint-imports
 
 fast:
-	$(BIN)/python -m pytest -n $(WORKERS) -m "$(FAST)" $(PYTEST_OPTIONS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(PYTEST_OPTIONS) tests
 
 bench: venv ## Run every benchmark; the last line of each is one JSON object
 	@for module in benchmarks/*.py; do \
