@@ -44,7 +44,7 @@ def _payments(world: World, date: datetime.date) -> np.ndarray:
     """float64 [accounts]: payments to expect on a date."""
     people = world.accounts
     since_salary = (date.day - np.arange(32)) % 30
-    after_salary = (0.88 + 0.5 * np.exp(-since_salary / 3.0))[people.salary_day]
+    after_salary = (0.94 + 0.5 * np.exp(-since_salary / 3.0))[people.salary_day]
     habit = WEEKDAYS[:, date.weekday()][people.weekday]
     return np.asarray(people.activity * habit * after_salary * MONTHS[date.month - 1])
 

@@ -1,7 +1,8 @@
 """Compromised merchant: a shop's terminal was tampered with, and for one to four weeks false payments come from it.
 
-The victims are the shop's own regulars and the sums are the shop's own, so nothing about an account looks odd; what
-gives it away is that frauds were reported at this merchant before, and that it takes more payments than it used to.
+The victims are the shop's own regulars and the sums are hardly larger than its usual ones, so little about an account
+looks odd; what gives it away is that frauds were reported at this merchant before, and that it takes more payments than
+it used to.
 """
 
 import numpy as np
@@ -18,8 +19,8 @@ def compromised_merchant(world: World, rng: np.random.Generator, rows: float, pa
     """About `rows` fraudulent payments of this pattern."""
     count = episodes(rows, ROWS_EACH)
     regulars = world.accounts.shops
-    # an account and one of its favourites, at random: a shop is hit in proportion to its regulars
-    shop = regulars[rng.integers(0, world.count, count), rng.integers(0, regulars.shape[1], count)]
+    # every shop that has regulars is as likely: mostly a small one, where false payments stand out by their number
+    shop = rng.choice(np.unique(regulars), count)
     order = np.argsort(regulars.ravel(), kind="stable")
     low = np.searchsorted(regulars.ravel()[order], shop, side="left")
     high = np.searchsorted(regulars.ravel()[order], shop, side="right")
@@ -34,6 +35,6 @@ def compromised_merchant(world: World, rng: np.random.Generator, rows: float, pa
     hour = np.clip(rng.normal(15.0, 3.5, len(where)), 7.0, 22.0)
     time = world.start_us + day * DAY_US + (hour * HOUR_US).astype(np.int64)
     payee = shop[where]
-    amount = euros(rng, 1.5 * np.exp(world.payees.log_euros[payee]), 0.6, len(where))
+    amount = euros(rng, 1.8 * np.exp(world.payees.log_euros[payee]), 0.6, len(where))
     known = reported(rng, time, np.arange(len(where)))
     return of(time, account, payee, -1, amount, POS, pattern, known)
