@@ -28,6 +28,7 @@ VERBS: Final[dict[str, str]] = {
     "train": "Train a model on an archive and export it.",
     "serve": "Serve models over TensorFlow Serving's protocol.",
     "play": "Send an archive or a simulation to the transactions topic.",
+    "policy": "Bring a policy (thresholds, limits, lists) into force.",
     "score": "Decide transactions and write the journal.",
     "ledger": "Store the journal's decisions in SQL.",
     "audit": "Recompute decisions of the journal and compare every bit.",
