@@ -24,10 +24,11 @@ def open_alerts(
     if after is not None:
         loss, alert_id = after
         statement = statement.where(
+            Alert.expected_loss_minor <= loss,  # follows from the rest, and lets the index skip what was shown
             or_(
                 Alert.expected_loss_minor < loss,
                 and_(Alert.expected_loss_minor == loss, Alert.id > alert_id),
-            )
+            ),
         )
     return list(session.scalars(statement.order_by(Alert.expected_loss_minor.desc(), Alert.id).limit(limit)))
 

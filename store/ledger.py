@@ -7,7 +7,7 @@ conditional statement, which comes first.
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Insert, Table, bindparam, func, select, text, update
+from sqlalchemy import JSON, Connection, Table, bindparam, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from plumbline.errors import LedgerMoved
@@ -16,6 +16,8 @@ from store.engine import dump_json
 from store.tables import Alert, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
 
 Row = dict[str, Any]
+
+_COUNTED = {"preserve_rowcount": True}  # else the count of an INSERT is lost on PostgreSQL
 
 
 @dataclass(slots=True)
@@ -47,9 +49,8 @@ def move_position(connection: Connection, topic: str, partition: int, expected: 
     Raises LedgerMoved when the position is another one: somebody else stored this batch, or it is stored already.
     """
     if expected is None:
-        moved = connection.execute(
-            _insert_once(connection, LedgerPosition),
-            {"topic": topic, "partition": partition, "next_offset": following},
+        moved = _insert(
+            connection, LedgerPosition, [{"topic": topic, "partition": partition, "next_offset": following}]
         )
     else:
         moved = connection.execute(
@@ -60,8 +61,8 @@ def move_position(connection: Connection, topic: str, partition: int, expected: 
                 LedgerPosition.next_offset == expected,
             )
             .values(next_offset=following)
-        )
-    if moved.rowcount != 1:
+        ).rowcount
+    if moved != 1:
         raise LedgerMoved(
             f"the SQL position of {topic} is no longer {expected}: another ledger writes to this database; run one only"
         )
@@ -115,22 +116,20 @@ def _count(connection: Connection, decisions: list[Row], newest: int) -> None:
 def _insert(connection: Connection, model: type[Any], rows: list[Row]) -> int:
     """Insert rows of equal keys, except those that are there; how many were not.
 
-    PostgreSQL gets all of them as one JSON parameter, which takes less than half of our time that executemany takes.
+    Past SQLAlchemy's handling of single parameters, which would take longer than all else. PostgreSQL gets the rows as
+    one JSON parameter, SQLite as the dicts that they are, with JSON columns written out.
     """
-    if connection.dialect.name != "postgresql":
-        return connection.execute(_insert_once(connection, model), rows).rowcount
-    columns = ", ".join(f'"{name}"' for name in rows[0])
-    table = model.__tablename__
-    statement = text(
-        f"INSERT INTO {table} ({columns}) SELECT {columns} "  # noqa: S608 - names from our own tables alone
-        f"FROM json_populate_recordset(NULL::{table}, CAST(:rows AS json)) ON CONFLICT DO NOTHING"
-    ).execution_options(preserve_rowcount=True)
-    return connection.execute(statement, {"rows": dump_json(rows)}).rowcount
-
-
-def _insert_once(connection: Connection, model: type[Any]) -> Insert:
     table: Table = model.__table__
-    dialect = postgresql if connection.dialect.name == "postgresql" else sqlite
-    # Without this option the count of an INSERT is lost on PostgreSQL.
-    insert: Insert = dialect.insert(table).on_conflict_do_nothing().execution_options(preserve_rowcount=True)
-    return insert
+    columns = ", ".join(f'"{name}"' for name in rows[0])
+    if connection.dialect.name == "postgresql":
+        statement = (
+            f"INSERT INTO {table.name} ({columns}) SELECT {columns} "  # noqa: S608 - names from our own tables alone
+            f"FROM json_populate_recordset(NULL::{table.name}, %(rows)s::json) ON CONFLICT DO NOTHING"
+        )
+        return connection.exec_driver_sql(statement, {"rows": dump_json(rows)}, _COUNTED).rowcount
+    values = ", ".join(f":{name}" for name in rows[0])
+    statement = f"INSERT INTO {table.name} ({columns}) VALUES ({values}) ON CONFLICT DO NOTHING"  # noqa: S608 - as above
+    written_out = [column.name for column in table.columns if isinstance(column.type, JSON)]
+    if written_out:
+        rows = [row | {name: dump_json(row[name]) for name in written_out} for row in rows]
+    return connection.exec_driver_sql(statement, rows, _COUNTED).rowcount

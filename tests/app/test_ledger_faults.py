@@ -2,6 +2,7 @@
 
 import contextlib
 import itertools
+import json
 import os
 import random
 import signal
@@ -25,12 +26,13 @@ from store import engine as store_engine
 from store.engine import transaction
 from store.labels import record_verdict, waiting_verdicts
 from store.schema import migrate
-from store.tables import Alert, Decision
+from store.tables import Alert, Decision, LedgerPosition
 from streaming.broker.local import LocalBroker
 from tests.journal_writer import NOW, JournalWriter, contents, entries, expected, read_topic
 
-KILLS = 6
+KILLS = 4
 DEADLINE_SECONDS = 60.0
+COMMAND = (sys.executable, "-m", "plumbline.cli.main", "ledger")
 
 
 def until(true: Callable[[], bool], what: str) -> None:
@@ -44,6 +46,11 @@ def until(true: Callable[[], bool], what: str) -> None:
 def stored_decisions(engine: sa.Engine) -> int:
     with transaction(engine) as session:
         return session.scalar(sa.select(sa.func.count()).select_from(Decision)) or 0
+
+
+def position(engine: sa.Engine) -> int | None:
+    with engine.connect() as connection:
+        return connection.scalar(sa.select(LedgerPosition.next_offset))
 
 
 @contextlib.contextmanager
@@ -120,9 +127,7 @@ def test_killed_at_random_while_entries_flow_sql_equals_the_journal(
     }
     for _ in range(KILLS):
         before = stored_decisions(engine)
-        process = subprocess.Popen(
-            [sys.executable, "-m", "plumbline.cli.main", "ledger"], env=environment, stderr=subprocess.PIPE
-        )
+        process = subprocess.Popen(COMMAND, env=environment, stderr=subprocess.PIPE)
         until(lambda seen=before: stored_decisions(engine) > seen, "the ledger stores")
         judge_open_alerts(engine, 15)
         time.sleep(rng.random() * 0.4)  # the moment of the kill is what is random here
@@ -132,11 +137,17 @@ def test_killed_at_random_while_entries_flow_sql_equals_the_journal(
     assert flowing.is_alive()
     enough.set()
     flowing.join(DEADLINE_SECONDS)
-    run(ledger_on(engine, kafka.bootstrap, topic_prefix), once=True)
     writer.close()
-
     records = read_topic(kafka.bootstrap, writer.topic)
-    assert without_verdicts(contents(engine)) == without_verdicts(expected(records))
+    wanted = expected(records)
+    process = subprocess.Popen([*COMMAND, "--json"], env=environment, stdout=subprocess.PIPE)
+    until(lambda: position(engine) == records[-1].offset + 1, "the rest of the journal")
+    process.send_signal(signal.SIGTERM)
+    printed, _ = process.communicate()
+    assert process.returncode == 0
+    assert json.loads(printed)["sequence"] == records[-1].offset
+
+    assert without_verdicts(contents(engine)) == without_verdicts(wanted)
     with transaction(engine) as session:
         assert waiting_verdicts(session) == []
         given = {row.label_id for row in session.execute(sa.text("SELECT label_id FROM verdicts"))}
