@@ -43,7 +43,7 @@ def _place(index: Any, high: Any, low: Any, wanted_high: Any, wanted_low: Any) -
     at = np.int64(wanted_low & np.uint64(mask))
     while index[at] >= 0 and (low[index[at]] != wanted_low or high[index[at]] != wanted_high):
         at = (at + 1) & mask
-    return at
+    return int(at)
 
 
 @njit(cache=True)

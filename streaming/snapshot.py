@@ -38,6 +38,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     positions: list[tuple[str, int, int]]
     policy: Policy | None
     archive_digest: str
+    archive_until_us: int | None
     state_sha256: str
 
 
@@ -55,6 +56,7 @@ def freeze(state: State) -> Frozen:
         positions=[(topic, partition, offset) for (topic, partition), offset in sorted(state.positions.items())],
         policy=state.policy,
         archive_digest=state.archive_digest,
+        archive_until_us=state.archive_until_us,
         state_sha256="",
     )
     return manifest, arrays
@@ -136,7 +138,19 @@ def read(place: Path, remembered: int) -> State:
         positions={(topic, partition): offset for topic, partition, offset in manifest.positions},
         sequence=manifest.sequence,
         archive_digest=manifest.archive_digest,
+        archive_until_us=manifest.archive_until_us,
     )
+
+
+def prehistory(folder: Path) -> tuple[str, int | None]:
+    """Digest of the archive that the snapshots in a folder began with ("" for none), and how far it was taken."""
+    for sequence in sorted(sequences(folder), reverse=True):
+        try:
+            manifest = msgspec.json.decode((folder / str(sequence) / "manifest.json").read_bytes(), type=Manifest)
+        except (OSError, msgspec.MsgspecError):
+            continue  # an older one says the same
+        return manifest.archive_digest, manifest.archive_until_us
+    return "", None
 
 
 def newest(folder: Path, remembered: int) -> tuple[State | None, list[SnapshotRefused | FingerprintMismatch]]:

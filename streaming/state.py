@@ -32,7 +32,8 @@ class State:
     """History, known transactions, policy in force, and how far each source and the journal itself were taken.
 
     positions: next offset by (topic, partition); sequence: newest journal entry folded;
-    archive_digest: the archive that was folded before the journal's first entry, or empty.
+    archive_digest, archive_until_us: the archive that was folded before the journal's first entry (empty: none), and
+    the arrival time up to which it was (None: whole).
     """
 
     known: Known
@@ -41,6 +42,7 @@ class State:
     positions: Positions = field(default_factory=dict)
     sequence: int = BEFORE_JOURNAL
     archive_digest: str = ""
+    archive_until_us: int | None = None
 
     def take_source(self, source: Source) -> None:
         """Note that a message was taken, so that it is not taken again."""

@@ -31,6 +31,7 @@ VERBS: Final[dict[str, str]] = {
     "policy": "Bring a policy (thresholds, limits, lists) into force.",
     "score": "Decide transactions and write the journal.",
     "ledger": "Store the journal's decisions in SQL.",
+    "policy": "Bring a policy into force.",
     "audit": "Recompute decisions of the journal and compare every bit.",
     "migrate": "Bring the SQL tables to the newest version.",
     "users": "Add, list or disable log-ins of the console.",
