@@ -172,6 +172,10 @@ class Server(ThreadingHTTPServer):
         self.address_family = AF_INET6 if ":" in host else AF_INET
         super().__init__((host, port), Handler)
 
+    def handle_error(self, request: Any, client_address: Any) -> None:
+        """A connection broke off; only that connection ends."""
+        log.info("a connection broke off", client=str(client_address), exc_info=True)
+
 
 def bind(models: Models, host: str, port: int) -> tuple[Server, int]:
     """A server that holds its port (a free one where 0 is asked for), and that port.

@@ -22,22 +22,26 @@ def load(folder: Path, version: int) -> Model:
 
     Raises StatusError when the folder holds no whole SavedModel, or one whose signatures do not answer.
     """
-    definitions = _definitions(folder)
     try:
-        loaded = tf.saved_model.load(str(folder))
+        return _loaded(folder, version)
     except tf.errors.OpError as error:
         raise StatusError(Code(error.error_code), f"{folder} does not load: {error.message}") from error
+    except StatusError:
+        raise
     except Exception as error:  # whatever a broken folder makes TensorFlow raise refuses this version
-        raise StatusError(Code.UNKNOWN, f"{folder} does not load: {error}") from error
-    signatures = {
-        name: _signature(definitions[name], loaded, name) for name in loaded.signatures if name in definitions
-    }
-    if not signatures:
+        raise StatusError(Code.UNKNOWN, f"{folder} does not load: {type(error).__name__}: {error}") from error
+
+
+def _loaded(folder: Path, version: int) -> Model:
+    definitions = _definitions(folder)
+    loaded = tf.saved_model.load(str(folder))
+    callable_names = [name for name in loaded.signatures if name in definitions]
+    if not callable_names:
         raise StatusError(Code.FAILED_PRECONDITION, f"{folder} has no signature that can be called")
-    model = Model(version, signatures, definitions)
+    signatures = {name: _signature(definitions[name], loaded, name) for name in callable_names}
     for name, signature in signatures.items():
         _warm_up(folder, name, signature)
-    return model
+    return Model(version, signatures, definitions)
 
 
 def _definitions(folder: Path) -> Mapping[str, wire.SignatureDef]:

@@ -1,11 +1,13 @@
 """A server whose versions come and break, that hangs, is killed, and comes back, while a client keeps asking."""
 
+import json
 import shutil
 import signal
 import subprocess
 import sys
 import threading
 import time
+import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -103,11 +105,32 @@ def test_a_corrupt_version_is_refused_and_heals(life, client):
     hidden.rename(folder)
     until(lambda: client.states().get(life.newest) == "END")
     assert client.score(columns(1)).model_version == before
-    status = life.server.log.read_text()
-    assert "a version was refused" in status
+    refused = reason(life.server, life.newest)
+    assert refused["error_code"] != "OK"
+    assert f"{life.newest} does not load" in refused["error_message"]
     (folder / "variables" / "variables.data-00000-of-00001").write_bytes(whole)
     life.server.wait_for("serving", life.newest)
     assert client.score(columns(1)).model_version == life.newest
+
+
+def reason(server, version):
+    """What the server says of a version's state, over REST."""
+    url = f"http://127.0.0.1:{server.rest_port}/v1/models/plumbline/versions/{version}"
+    with urllib.request.urlopen(url, timeout=30) as response:
+        return json.load(response)["model_version_status"][0]["status"]
+
+
+def test_a_folder_that_holds_no_savedmodel_is_refused_with_the_reason(life, client):
+    before = client.score(columns(1)).model_version
+    folder = life.next_folder()
+    folder.mkdir()
+    (folder / "saved_model.pb").write_bytes(b"no model at all")
+    until(lambda: client.states().get(life.newest) == "END")
+    refused = reason(life.server, life.newest)
+    assert refused["error_code"] == "DATA_LOSS"
+    assert "saved_model.pb cannot be read" in refused["error_message"]
+    assert client.score(columns(1)).model_version == before
+    shutil.rmtree(folder)
 
 
 def test_a_version_copied_piece_by_piece_is_served_once_it_is_whole(life, client, references):
