@@ -29,6 +29,8 @@ _SQLITE_PRAGMAS = (
     f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}",
     "PRAGMA foreign_keys = ON",
     "PRAGMA cache_size = -65536",
+    # 32 MiB between checkpoints: a busy ledger writes the same index pages again and again.
+    "PRAGMA wal_autocheckpoint = 8192",
 )
 # Primary result codes that pass by themselves or when a person makes room, none of them a fault of the statement.
 _SQLITE_UNAVAILABLE = frozenset(
