@@ -1,9 +1,9 @@
 """The command: quick help, verbs loaded when called, errors as one sentence and the right exit code."""
 
 import json
+import resource
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -27,10 +27,11 @@ def test_help_lists_every_verb_in_one_line_each(capsys: pytest.CaptureFixture[st
 def test_help_answers_in_300_ms_since_it_loads_no_verb_and_no_heavy_library() -> None:
     took = []
     for _ in range(5):
-        started = time.perf_counter()
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
         subprocess.run([*PLUMBLINE, "--help"], check=True, capture_output=True)
-        took.append(time.perf_counter() - started)
-    # The best of five: what the command costs, not what else the machine was doing.
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        took.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    # Processor time, and the best of five: what the command costs, not what else the machine was doing.
     assert min(took) < 0.3
     code = "import sys; from plumbline.cli.main import run; run(['--help']); print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True).stdout.split()
