@@ -93,7 +93,7 @@ def _write_folder(
     known = _prepared(labels() if callable(labels) else labels)
     for part in STORED_SCHEMA:
         (folder / part).mkdir(parents=True)
-    with pa.memory_map(str(rows_file)) as stored, pa.ipc.open_file(stored) as reader:
+    with pa.OSFile(str(rows_file)) as stored, pa.ipc.open_file(stored) as reader:
         groups = (pa.Table.from_batches([reader.get_batch(i)]) for i in range(reader.num_record_batches))
         before = _write_transactions(folder / "transactions", groups, known, rows)
     _write_labels(folder / "labels", known, before, rows)
