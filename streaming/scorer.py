@@ -68,15 +68,23 @@ class PartitionsChanged(Exception):
     """The transactions topic has other partitions than when this leader began; it begins anew."""
 
 
-def run(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[], int], stop: Event) -> None:
+def run(
+    scoring: Scoring,
+    model: Model,
+    metrics: Metrics,
+    now_us: Callable[[], int],
+    stop: Event,
+    announce: Callable[[str, int], None] = lambda _state, _sequence: None,
+) -> None:
     """Stand by, lead when the lease is ours, and go on until `stop` is set; the batch under way is finished first.
 
-    now_us: our clock, microseconds since 1970 UTC. Raises StateDiverged, FingerprintMismatch or SnapshotRefused when
+    now_us: our clock, microseconds since 1970 UTC; announce: told "standing by" or "leading", and the newest sequence
+    number folded, whenever that changes. Raises StateDiverged, FingerprintMismatch or SnapshotRefused when
     scoring on would be wrong, and Unready when a snapshot cannot be written at the end.
     """
     while not stop.is_set():
         try:
-            _term(scoring, model, metrics, now_us, stop)
+            _term(scoring, model, metrics, now_us, stop, announce)
         except PartitionsChanged:
             log.info("partitions changed, starting over")
         except OffsetOutOfRangeError as error:
@@ -91,7 +99,14 @@ def run(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[], i
             metrics.gauge("plumbline_leader").set(0)
 
 
-def _term(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[], int], stop: Event) -> None:
+def _term(
+    scoring: Scoring,
+    model: Model,
+    metrics: Metrics,
+    now_us: Callable[[], int],
+    stop: Event,
+    announce: Callable[[str, int], None],
+) -> None:
     """One life: restore, stand by, lead."""
     with ExitStack() as stack:
         end = end_offsets(scoring.bootstrap, [scoring.journal.topic])[scoring.journal]
@@ -99,6 +114,7 @@ def _term(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[],
         entries = stack.enter_context(closing(reader(scoring.bootstrap, {scoring.journal: state.sequence + 1})))
         lease = stack.enter_context(Lease(scoring.bootstrap, scoring.prefix))
         log.info("standing by", sequence=state.sequence)
+        announce("standing by", state.sequence)
         while not stop.is_set() and not lease.held:
             fold(state, entries, IDLE_MS)
         if stop.is_set():
@@ -109,7 +125,8 @@ def _term(scoring: Scoring, model: Model, metrics: Metrics, now_us: Callable[[],
         while entries.position(scoring.journal) < end and not stop.is_set():
             fold(state, entries, IDLE_MS)
         metrics.gauge("plumbline_leader").set(1)
-        _Leader(scoring, model, metrics, now_us, state, producer, lease).lead(stop)
+        leader = _Leader(scoring, model, metrics, now_us, state, producer, lease)
+        leader.lead(stop, lambda: announce("leading", state.sequence))
 
 
 def restore(scoring: Scoring, end: int) -> State:
@@ -174,13 +191,14 @@ class _Leader:
         self.snapshots = Snapshots(scoring.snapshots, scoring.snapshot_every_transactions)
         self.counts = _Counts(metrics)
 
-    def lead(self, stop: Event) -> None:
+    def lead(self, stop: Event, announce: Callable[[], None]) -> None:
         """Take micro-batches until `stop` is set or the lease is lost; then leave a snapshot."""
         if self.state.policy is None:
             self._begin_policy()
         topics = [self.scoring.topic(topic) for topic in (Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL)]
         with closing(self._sources(topics)) as sources:
             log.info("leading", sequence=self.state.sequence)
+            announce()
             next_look = time.monotonic()
             known_partitions = sources.assignment()
             while not stop.is_set():

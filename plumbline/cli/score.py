@@ -1,11 +1,17 @@
 """`plumbline score`: transactions in, decisions out; a standby while another scorer leads."""
 
+import json
 import signal
 import threading
 import time
+from typing import Annotated
+
+import typer
 
 
-def score() -> None:
+def score(
+    as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line whenever it stands by or leads.")] = False,
+) -> None:
     """Score transactions: stand by, lead when no other scorer does; runs until SIGTERM or Ctrl-C."""
     from observe.metrics import Metrics
     from plumbline.settings import load
@@ -23,6 +29,10 @@ def score() -> None:
     def now_us() -> int:
         return time.time_ns() // 1000
 
+    def announce(state: str, sequence: int) -> None:
+        if as_json:
+            print(json.dumps({"state": state, "sequence": sequence}), flush=True)
+
     try:
         with ModelClient(settings.model_server, settings.model_name, settings.model_deadline_ms) as client:
             scoring = Scoring(
@@ -33,7 +43,7 @@ def score() -> None:
                 snapshot_every_transactions=settings.snapshot_every_transactions,
                 remembered_transactions=settings.remembered_transactions,
             )
-            run(scoring, Model(client, now_us), metrics, now_us, stop)
+            run(scoring, Model(client, now_us), metrics, now_us, stop, announce)
     finally:
         if server is not None:
             server.shutdown()

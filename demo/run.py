@@ -1,0 +1,169 @@
+"""The demo: every part of Plumbline on this machine, on a simulated bank, until time is up or Ctrl-C."""
+
+import datetime
+import json
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from threading import Event
+from typing import Any, Final
+
+from demo.parts import Part, start, step
+from demo.prepare import LogIn, Plan, Tell, keep, log_ins, plan_of, prepare, secret_files
+from demo.watch import Watch
+from plumbline.decision import Outcome
+from plumbline.errors import Unready
+from streaming.broker.local import LocalBroker
+
+ANSWER_SECONDS: Final = 60.0
+"""How long the journal may stand still while transactions wait for their answer."""
+
+AUDIT_FIRST_SECONDS: Final = 45.0
+AUDIT_EVERY_SECONDS: Final = 600.0
+WATCH_SECONDS: Final = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """folder: where everything is kept; model_name; seconds: how long to play (None: until stopped); rate: messages a
+    second; http_port: of the console (0 takes a free one)."""
+
+    folder: Path
+    model_name: str
+    seconds: float | None
+    rate: float
+    http_port: int
+
+
+def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell) -> dict[str, Any] | None:
+    """Run the demo; returns its figures once its time is up, None when it was to run until stopped.
+
+    tell: given a sentence as each step begins; show: given the state of the stream twice a second.
+    Raises Unready when something is missing here, or a part fails.
+    """
+    folder = asked.folder.absolute()
+    plan = plan_of(folder, today)
+    environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(folder), "PLUMBLINE_HTTPS_ONLY": "false", **secret_files(folder)}
+    models = folder / "models" / asked.model_name
+    step(environ, "migrate", "--json")
+    people = log_ins(folder, environ)
+    prepare(folder, environ, plan, models, tell)
+    with ExitStack() as stack:
+        tell("Starting Kafka")
+        broker = stack.enter_context(LocalBroker(folder))
+        environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        step(environ, "topics", "--json")
+        logs = folder / "logs"
+
+        def part(name: str, *arguments: str) -> Part:
+            made = start(name, environ, logs, arguments)
+            stack.callback(made.stop)
+            return made
+
+        tell("Starting the model server, the scorer, the ledger and the console")
+        serve = part("serve", "serve", "--model-base-path", str(models), "--port", "0", "--no-rest", "--json-ready")
+        web = part("web", "web", "--port", str(asked.http_port), "--json")
+        ledger = part("ledger", "ledger")
+        serving = serve.wait_for(state="serving")
+        environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{serving['port']}"
+        newest = models / str(serving["version"]) / "assets.extra" / "policy.json"
+        step(environ, "policy", str(newest), "--json")
+        score = part("score", "score", "--json")
+        score.wait_for(state="leading")
+        _tell_address(web.wait_for(url=...)["url"], people, folder, tell)
+        watch = Watch(broker.bootstrap)
+        stack.callback(watch.close)
+        play = part("play", *_play_arguments(plan, folder, asked.rate))
+        stopped = _watch_until(asked, environ, watch, [serve, web, ledger, score], play, stop, tell, show)
+        play.stop()
+        played = _played(play)
+        keep(folder, Plan(plan.start, plan.live, played.get("next_sequence") or plan.next_sequence))
+        if asked.seconds is None:
+            return None
+        if stopped:
+            raise Unready("the demo was interrupted before its time was up")
+        return _summary(environ, watch, played, tell)
+
+
+def _play_arguments(plan: Plan, folder: Path, rate: float) -> list[str]:
+    going_on = [] if plan.next_sequence is None else ["--from-sequence", str(plan.next_sequence)]
+    archive = ["--archive", str(folder / "archive"), "--since", str(plan.live)]
+    return ["play", *archive, *going_on, "--rate", str(rate), "--json"]
+
+
+def _watch_until(
+    asked: Asked,
+    environ: dict[str, str],
+    watch: Watch,
+    parts: list[Part],
+    play: Part,
+    stop: Event,
+    tell: Tell,
+    show: Tell,
+) -> bool:
+    """Show the stream until time is up (False) or somebody stops it (True); an audit runs beside it now and then.
+
+    Raises Unready as soon as a part has ended by itself.
+    """
+    elapsed, next_audit, audit = 0.0, AUDIT_FIRST_SECONDS, None
+    played_out = False
+    while asked.seconds is None or elapsed < asked.seconds:
+        if stop.wait(WATCH_SECONDS):
+            return True
+        elapsed += WATCH_SECONDS
+        for each in parts:
+            if each.child.ended.is_set():
+                raise Unready(each.obituary())
+        if play.child.ended.is_set() and not played_out:
+            if play.child.exit_code != 0:
+                raise Unready(play.obituary())
+            played_out = True
+            tell("All simulated days are played; the console stays. Remove the data folder to begin anew")
+        show(_state(watch))
+        if asked.seconds is None and elapsed >= next_audit and (audit is None or audit.child.ended.is_set()):
+            next_audit = elapsed + AUDIT_EVERY_SECONDS
+            audit = start("audit", environ, play.log.parent, ["audit", "--json"])
+    if audit is not None:
+        audit.stop()
+    return False
+
+
+def _played(play: Part) -> dict[str, Any]:
+    """What the player says it sent."""
+    return next((each for each in reversed(play.said()) if "transactions" in each), {"transactions": 0})
+
+
+def _summary(environ: dict[str, str], watch: Watch, played: dict[str, Any], tell: Tell) -> dict[str, Any]:
+    """Wait for the last answers, audit all of the journal, and sum up."""
+    sent = int(played["transactions"])
+    if not watch.wait_for(sent, ANSWER_SECONDS):
+        raise Unready(
+            f"{watch.seen.answered} of {sent} transactions were answered, and then the journal stood still for "
+            f"{ANSWER_SECONDS:.0f} s: see score.log in the logs folder"
+        )
+    tell("Auditing every decision in the journal")
+    audited = json.loads(step(environ, "audit", "--json").splitlines()[-1])
+    seen = watch.seen
+    return {
+        "transactions": sent,
+        "decisions": seen.decisions,
+        **{outcome.value: seen.outcomes[outcome] for outcome in Outcome},
+        "p50_ms": seen.percentile_ms(50),
+        "p99_ms": seen.percentile_ms(99),
+        "audit_compared": audited["compared"],
+        "audit_different": audited["different"],
+    }
+
+
+def _tell_address(url: str, people: list[LogIn], folder: Path, tell: Tell) -> None:
+    tell(f"The console is at {url}")
+    for each in people:
+        tell(f"  log in as {each.email} with {each.password} ({each.role})")
+    tell(f"  logs and data are in {folder}; Ctrl-C stops everything")
+
+
+def _state(watch: Watch) -> str:
+    seen, p99 = watch.seen, watch.seen.percentile_ms(99)
+    counts = ", ".join(f"{outcome.value} {count:,}" for outcome, count in seen.outcomes.items())
+    return f"{seen.decisions:,} decisions ({counts})" + ("" if p99 is None else f", p99 {p99:.0f} ms")
