@@ -35,6 +35,8 @@ COPY serving serving
 COPY streaming streaming
 COPY training training
 COPY app app
+COPY audit audit
+COPY demo demo
 RUN python -m app.frontend \
     && pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \
     && pip install --no-deps --no-index /wheels/*.whl \

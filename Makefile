@@ -5,7 +5,6 @@ SHELL := /bin/bash
 .DELETE_ON_ERROR:
 
 BIN := .venv/bin
-PACKAGES := plumbline observe features archive store serving streaming training app benchmarks
 FAST := not kafka and not slow and not browser and not postgres
 # Two workers: a broker, a browser and a database each take a core of their own.
 WORKERS ?= 2

@@ -4,13 +4,14 @@ import ast
 import configparser
 import re
 import sys
+import tomllib
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ["plumbline", "observe", "features", "archive", "store", "serving", "streaming", "training", "app"]
+PACKAGES = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks"})
 
 # Where a process meets the world: a clock is read, or a client's name is drawn, and handed down as a value.
 SHELLS = {"app/news.py", "app/journal.py", "streaming/kafka.py"}
@@ -55,9 +56,18 @@ def test_the_import_contract_lists_every_module_of_the_language() -> None:
 def test_every_package_stands_under_the_import_contracts() -> None:
     contracts = configparser.ConfigParser()
     contracts.read(ROOT / ".importlinter")
-    assert sorted(contracts["importlinter"]["root_packages"].split()) == sorted(PACKAGES)
-    packages = {path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks"}
-    assert packages == set(PACKAGES)
+    assert sorted(contracts["importlinter"]["root_packages"].split()) == PACKAGES
+    layers = re.findall(r"[a-z.]+", contracts["importlinter:contract:layers"]["layers"])
+    assert sorted(layers) == sorted({*PACKAGES, "plumbline.cli"} - {"plumbline"})
+
+
+def test_every_package_is_installed_checked_and_copied_into_the_images() -> None:
+    tools = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]
+    assert sorted(tools["setuptools"]["packages"]["find"]["include"]) == [f"{name}*" for name in PACKAGES]
+    assert {*PACKAGES, "benchmarks", "tests"} <= set(tools["mypy"]["files"])
+    assert set(tools["ruff"]["lint"]["isort"]["known-first-party"]) == {*PACKAGES, "benchmarks"}
+    copied = re.findall(r"^COPY (\w+) \1$", (ROOT / "Dockerfile").read_text(), re.MULTILINE)
+    assert sorted(copied) == PACKAGES
 
 
 def test_no_clock_is_read_in_the_core() -> None:
