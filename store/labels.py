@@ -15,7 +15,7 @@ _encode = msgspec.json.Encoder().encode
 
 
 def record_verdict(
-    session: Session, alert_id: int, *, verdict: str, note: str, by: str, now_us: int, label_id: str
+    session: Session, alert_id: int, verdict: str, note: str, *, by: str, now_us: int, label_id: str
 ) -> Verdict:
     """An analyst's verdict, put into the outbox, and the alert closed by it; the caller commits both at once.
 
