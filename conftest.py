@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Generator
+from typing import TypeVar
 
 import hypothesis
 import pytest
@@ -12,13 +13,28 @@ hypothesis.settings.load_profile("plumbline")
 
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Turn a skip into a failure that still says why it was skipped."""
+    """A skipped test fails in CI, and still says why it was skipped."""
     report = yield
-    if IN_CI and report.skipped and not hasattr(report, "wasxfail"):
+    return _refused(report) if IN_CI and not hasattr(report, "wasxfail") else report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    """So does a module that skips itself as a whole."""
+    report = yield
+    return _refused(report) if IN_CI else report
+
+
+def _refused(report: Report) -> Report:
+    if report.skipped:
         reason = report.longrepr[2] if isinstance(report.longrepr, tuple) else str(report.longrepr)
         report.outcome = "failed"
-        report.longrepr = f"{item.nodeid} was skipped, which CI does not allow: {reason}"
+        report.longrepr = f"{report.nodeid} was skipped, which CI does not allow: {reason}"
     return report
