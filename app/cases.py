@@ -12,7 +12,7 @@ from store.labels import labels_of, verdicts_of
 from store.tables import Decision
 
 TIMELINE: Final = 40
-LISTED: Final = 12
+LISTED: Final = 8
 
 
 def case_of(decision: Decision) -> dict[str, Any]:
@@ -32,6 +32,7 @@ def case_of(decision: Decision) -> dict[str, Any]:
         "now": now_us(),
         "reasons": reasons,
         "effect_max": max((abs(reason.effect) for reason in reasons if reason.effect is not None), default=0.0),
+        "windows": words.windows(),
         "groups": words.history(decision),
         "declared": words.declared(decision),
         "recent": recent[:LISTED],

@@ -58,12 +58,15 @@ class Row:
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """What is remembered of one entity: a table of windows, and single facts as (text, value)."""
+    """What is remembered of one entity: rows over the page's windows, and single facts as (text, value)."""
 
     title: str
-    windows: tuple[str, ...]
     rows: tuple[Row, ...]
     singles: tuple[tuple[str, str], ...]
+
+
+WINDOWS: Final = tuple(sorted({each.window for each in declaration.HISTORY if each.window}, key=declaration.seconds))
+"""Every window of the declaration, shortest first: the columns of the history's table."""
 
 
 def declared(decision: Decision) -> bool:
@@ -143,6 +146,12 @@ def measure_value(measure: Measure, value: int, currency: str) -> str:
             return number(value)
 
 
+def windows() -> list[str]:
+    """The columns of the history's table, in words."""
+    spoken: Any = language()
+    return [window_words(window, spoken) for window in WINDOWS]
+
+
 def history(decision: Decision) -> list[Group]:
     """What was known before the transaction, by entity; empty for a decision of another declaration."""
     if not declared(decision):
@@ -152,11 +161,9 @@ def history(decision: Decision) -> list[Group]:
 
 def _group(table: str, values: Sequence[Any], currency: str) -> Group:
     spoken: Any = language()
-    measures = declaration.measures_of(table)
-    windows = sorted({measure.window for measure in measures if measure.window}, key=declaration.seconds)
     cells: dict[str, dict[str, str]] = {}
     singles = []
-    for measure in measures:
+    for measure in declaration.measures_of(table):
         shown = measure_value(measure, int(values[_MEASURES[measure.name][0]]), currency)
         if measure.window:
             cells.setdefault(measure.kind, {})[measure.window] = shown
@@ -164,9 +171,8 @@ def _group(table: str, values: Sequence[Any], currency: str) -> Group:
             singles.append((measure_text(measure), shown))
     return Group(
         title=str(_ENTITIES.get(table, table)),
-        windows=tuple(window_words(window, spoken) for window in windows),
         rows=tuple(
-            Row(measure_words(table, kind, "", spoken), tuple(row.get(window, "") for window in windows))
+            Row(measure_words(table, kind, "", spoken), tuple(row.get(window, "") for window in WINDOWS))
             for kind, row in cells.items()
         ),
         singles=tuple(singles),

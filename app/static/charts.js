@@ -6,7 +6,7 @@
   const compact = new Intl.NumberFormat(lang, { notation: "compact", maximumFractionDigits: 1 });
   const plain = new Intl.NumberFormat(lang, { maximumFractionDigits: 1 });
   const hours = new Intl.DateTimeFormat(lang, { hour: "2-digit", minute: "2-digit", hourCycle: "h23", timeZone: "UTC" });
-  const days = new Intl.DateTimeFormat(lang, { day: "numeric", month: "short", timeZone: "UTC" });
+  const days = new Intl.DateTimeFormat(lang === "en" ? "en-GB" : lang, { day: "numeric", month: "short", timeZone: "UTC" });
 
   // a colour of the style sheet as the theme in force resolves it
   function colour(name, alpha) {
@@ -53,7 +53,6 @@
         fill: () => colour("--accent", 12),
         width: 2,
         points: { show: false },
-        paths: uPlot.paths.spline(),
       }],
     }, data(JSON.parse(element.dataset.rate)));
     document.addEventListener("plumbline:figures", (event) => chart.setData(data(event.detail)));
@@ -104,7 +103,8 @@
     const tell = (point) => { readout.textContent = point ? point.text : ""; };
     tell(here);
     const times = points.map((point) => point.at);
-    const span = Math.max(times[times.length - 1] - times[0], 3600);
+    const span = times[times.length - 1] - times[0];
+    const margin = Math.max(span * 0.04, 600);
     const shown = span > 3 * 86400 ? days : hours;
     sized(element, {
       tzDate: utc,
@@ -112,7 +112,7 @@
       padding: [14, 12, 0, 0],
       cursor: { y: false, points: { show: false }, drag: { setScale: false, x: false, y: false } },
       scales: {
-        x: { range: () => [times[0] - span * 0.04, times[0] + span * 1.04] },
+        x: { range: () => [times[0] - margin, times[times.length - 1] + margin] },
         y: { range: (_, low, high) => [0, Math.max(1, high * 1.15)] },
       },
       axes: axes((_, ticks) => ticks.map((at) => shown.format(at * 1000)), (_, ticks) => ticks.map((value) => compact.format(value))),
