@@ -1,11 +1,16 @@
 """What holds for all tests; in continuous integration a skipped test is a failed one: every part must be there."""
 
 import os
+import tempfile
 from collections.abc import Generator
 from typing import TypeVar
 
 import hypothesis
 import pytest
+
+# The kernels run with their array bounds checked, compiled apart from the ones that users run.
+os.environ["NUMBA_BOUNDSCHECK"] = "1"
+os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"plumbline-numba-{os.getuid()}"))
 
 # Machines that run many things at once are no reason to fail: how long one example takes says nothing here.
 hypothesis.settings.register_profile("plumbline", deadline=None)

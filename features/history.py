@@ -109,6 +109,8 @@ class Past:
         past.time, past.total, past.other = arrays["time"], arrays["total"], arrays["other"]
         past.free = arrays["free"]
         past.used[0] = past.time.shape[0]
+        # Every other entity that an entry names needs its place in the scratch, also when no new row names it.
+        past._seen = _grown(past._seen, int(past.other.max(initial=-1)) + 1, 0)
         return past
 
     @property

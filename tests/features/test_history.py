@@ -84,6 +84,16 @@ def test_a_snapshot_goes_on_where_it_stopped(before, after):
     assert_equal(revived.advance(arrivals(after)), oracle.history(before + after)[len(before) :])
 
 
+def test_a_snapshot_remembers_more_merchants_than_the_next_batch_names():
+    spree = [{**row, "account_id": "a", "merchant_id": f"m{n}"} for n, row in enumerate(_random_stream(
+        np.random.default_rng(3), 200, span=DAY // 2))]  # fmt: skip
+    history = History()
+    history.advance(arrivals(spree))
+    after = [{**spree[-1], "merchant_id": "m0", "is_label": False}]
+    revived = History.from_arrays(history.arrays())
+    assert_equal(revived.advance(arrivals(after)), history.advance(arrivals(after)))
+
+
 def test_nothing_after_a_row_can_change_it():
     draw = np.random.default_rng(7)
     stream = _random_stream(draw, 400)
