@@ -31,7 +31,7 @@ from streaming.broker.local import LocalBroker
 from tests.journal_writer import NOW, JournalWriter, contents, entries, expected, read_topic
 
 KILLS = 4
-DEADLINE_SECONDS = 60.0
+DEADLINE_SECONDS = 120.0
 COMMAND = (sys.executable, "-m", "plumbline.cli.main", "ledger")
 
 
