@@ -24,12 +24,23 @@ import numpy.typing as npt
 import tensorflow as tf
 
 from features.preprocessing import Z_LIMIT
+from plumbline.errors import Invalid
 
 Tensor = Any
 Float32 = npt.NDArray[np.float32]
 
 QUANTILES: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.95, 0.98, 0.99, 0.995, 0.998)
 """Where steps end: every eighth, and finer where the rare and telling values lie. The outer ends are ±Z_LIMIT."""
+
+PRODUCT_LENGTH: Final = 64
+"""Longest sum that a matrix product may make here. TensorFlow may share a longer one among its threads, at places that
+depend on how many rows there are, and a row's score must not depend on that: wide layers are several products, added
+one after another. For the same reason no batched product is used: without oneDNN it takes one of two kernels by the
+number of rows (measured: every row of a batch of 64 differed from the same row among 512)."""
+
+
+class InvalidShape(Invalid):
+    """Sizes with which a network cannot keep its promises."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +51,10 @@ class Shape:
     width: int = 64
     blocks: int = 1
     dropout: float = 0.2
+
+    def __post_init__(self) -> None:
+        if not 1 <= self.width <= PRODUCT_LENGTH:
+            raise InvalidShape("network", "width", self.width, f"1 to {PRODUCT_LENGTH}, so that products stay short")
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +88,7 @@ class Steps(keras.layers.Layer):
         # An interval without width (a number that takes few values) is one that begins behind the last value.
         inside = high > low
         start, width = np.where(inside, low, 2 * Z_LIMIT), np.where(inside, high - low, 1)
-        column = numbers[:, :, None]
+        column = tf.expand_dims(numbers, 2)  # an index with None is no LiteRT operation
         return tf.concat(
             [tf.clip_by_value((column - start) * (1 / width).astype(np.float32), 0.0, 1.0), column], axis=2
         )
@@ -81,6 +96,49 @@ class Steps(keras.layers.Layer):
     def get_config(self) -> dict[str, Any]:
         """The edges, as lists."""
         return {**super().get_config(), "edges": self.edges.tolist()}
+
+
+@keras.saving.register_keras_serializable("plumbline")
+class NumberTokens(keras.layers.Layer):
+    """A dense layer of its own for each number: [n, K, S] -> [n, K, E], relu.
+
+    Neighbours share a product whose matrix is zero between them, as many as keep it within PRODUCT_LENGTH.
+    """
+
+    def __init__(self, width: int, seed: int, **options: Any) -> None:
+        super().__init__(**options)
+        self.width, self.seed = width, seed
+
+    def build(self, shape: tuple[int | None, int, int]) -> None:
+        """Make the weights for K numbers of S steps."""
+        _, self.count, self.length = shape
+        self.together = max(1, PRODUCT_LENGTH // self.length)
+        self.groups = -(-self.count // self.together)
+        limit = math.sqrt(6 / (self.length + self.width))
+        self.kernel = self.add_weight(
+            shape=(self.groups, self.together, self.length, self.width),
+            initializer=keras.initializers.RandomUniform(-limit, limit, self.seed),
+            name="kernel",
+        )
+        self.bias = self.add_weight(shape=(self.count, self.width), initializer="zeros", name="bias")
+
+    def call(self, steps: Tensor) -> Tensor:
+        """Tokens of n rows."""
+        rows = tf.shape(steps)[0]
+        steps = tf.pad(steps, [[0, 0], [0, self.groups * self.together - self.count], [0, 0]])
+        inner, outer = self.together * self.length, self.together * self.width
+        apart = np.eye(self.together, dtype=np.float32)[None, :, None, :, None]
+        matrices = tf.reshape(tf.expand_dims(self.kernel, 3) * apart, [self.groups, inner, outer])
+        flat = tf.reshape(steps, [rows, self.groups * inner])
+        products = [
+            tf.matmul(flat[:, group * inner : (group + 1) * inner], matrices[group]) for group in range(self.groups)
+        ]
+        tokens = tf.reshape(tf.concat(products, axis=1), [rows, self.groups * self.together, self.width])
+        return tf.nn.relu(tokens[:, : self.count] + self.bias)
+
+    def get_config(self) -> dict[str, Any]:
+        """Width and seed."""
+        return {**super().get_config(), "width": self.width, "seed": self.seed}
 
 
 def edges_of(numbers: Float32) -> Float32:
@@ -106,10 +164,7 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
 
     numbers = keras.Input([edges.shape[0]], dtype="float32", name="numbers")
     categories = keras.Input([len(vocabulary_sizes)], dtype="int32", name="categories")
-    embedded = keras.layers.EinsumDense(
-        "nks,kse->nke", [edges.shape[0], shape.token], bias_axes="ke", activation="relu", name="number_tokens",
-        kernel_initializer=keras.initializers.GlorotUniform(next(seeds)),
-    )(Steps(edges)(numbers))  # fmt: skip
+    embedded = NumberTokens(shape.token, next(seeds), name="number_tokens")(Steps(edges)(numbers))
     parts = [embedded]
     for index, size in enumerate(vocabulary_sizes):
         one_hot = keras.ops.one_hot(categories[:, index], size + 1, dtype="float32")
@@ -117,8 +172,18 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
     tokens = keras.Model([numbers, categories], keras.layers.Concatenate(axis=1, name="tokens")(parts), name="tokens")
 
     read = keras.Input(tokens.output.shape[1:], name="tokens")
-    hidden = keras.layers.Flatten()(read)
-    hidden = keras.layers.Dropout(shape.dropout, seed=next(seeds))(dense(shape.width, activation="relu")(hidden))
+    flat = keras.layers.Flatten()(read)
+    limit = math.sqrt(6 / (flat.shape[1] + shape.width))  # Glorot's, of the whole layer
+    parts = [
+        keras.layers.Dense(
+            shape.width,
+            use_bias=start == 0,
+            kernel_initializer=keras.initializers.RandomUniform(-limit, limit, next(seeds)),
+        )(flat[:, start : start + PRODUCT_LENGTH])
+        for start in range(0, flat.shape[1], PRODUCT_LENGTH)
+    ]
+    hidden = keras.layers.Activation("relu")(keras.layers.Add()(parts))
+    hidden = keras.layers.Dropout(shape.dropout, seed=next(seeds))(hidden)
     for _ in range(shape.blocks):
         beside = keras.layers.Dropout(shape.dropout, seed=next(seeds))(dense(shape.width, activation="relu")(hidden))
         hidden = keras.layers.Add()([hidden, beside])
