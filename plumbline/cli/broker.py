@@ -20,7 +20,8 @@ def broker(
 
     from plumbline.errors import Unready
     from plumbline.settings import load
-    from streaming.broker.local import TANSU_NOTICE, LocalBroker
+    from streaming.broker.local import LocalBroker
+    from streaming.broker.recipe import TANSU_NOTICE
 
     # Both ways to be asked to stop arrive as KeyboardInterrupt, also while the broker is still starting.
     signal.signal(signal.SIGTERM, signal.default_int_handler)

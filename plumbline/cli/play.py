@@ -1,0 +1,110 @@
+"""`plumbline play`: an archive's transactions and labels, sent again as its platform sent them."""
+
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.progress import Progress
+
+
+def play(
+    archive: Annotated[
+        str, typer.Option(help="Folder of the archive; archive/ in the data folder when not given.")
+    ] = "",
+    since: Annotated[datetime | None, typer.Option(help="Send arrivals from this time on (UTC).")] = None,
+    until: Annotated[datetime | None, typer.Option(help="Send arrivals before this time (UTC).")] = None,
+    from_sequence: Annotated[
+        int | None, typer.Option(help="Leave out rows before this sequence: where an earlier play ended.")
+    ] = None,
+    rate: Annotated[float, typer.Option(min=0, help="Messages a second, evenly.")] = 0.0,
+    lapse: Annotated[float, typer.Option(min=0, help="The archive's own rhythm, faster by this factor.")] = 0.0,
+    at_most: Annotated[bool, typer.Option("--max", help="As fast as Kafka takes it (this is the default).")] = False,
+    labels: Annotated[bool, typer.Option(help="Send the labels too.")] = True,
+    shift_to_now: Annotated[
+        bool, typer.Option("--shift-to-now", help="Move all times by one constant, so that the first arrival is now.")
+    ] = False,
+    id_suffix: Annotated[
+        str, typer.Option(help="Appended to every id, so that a replay repeats none that was decided before.")
+    ] = "",
+    in_step: Annotated[
+        bool,
+        typer.Option("--in-step", help="Wait for the scorer at every label: the journal gets the archive's order."),
+    ] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
+) -> None:
+    """Send an archive's transactions and labels to their topics, in order of arrival; Ctrl-C stops cleanly."""
+    import json
+    import signal
+    import sys
+    import threading
+    import time
+    from dataclasses import asdict
+    from functools import partial
+
+    from rich.console import Console
+
+    from archive.layout import open_archive
+    from plumbline.errors import InvalidSetting
+    from plumbline.settings import load
+    from streaming import play as playing
+
+    if sum([rate > 0, lapse > 0, at_most]) > 1:
+        raise InvalidSetting("command line", "pace", "several", "one of --rate, --lapse and --max")
+    settings = load()
+    source = open_archive(archive or settings.data_path / "archive")
+    since_us, until_us = _time_us(since), _time_us(until)
+    total, first_us = playing.extent(source, since_us, until_us, from_sequence, labels)
+    if rate > 0:
+        due = playing.per_second(rate)
+    else:
+        due = playing.time_lapse(lapse, first_us) if lapse > 0 else playing.unpaced()
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+
+    send = partial(
+        playing.play,
+        source,
+        settings.kafka_bootstrap,
+        settings.topic_prefix,
+        due=due,
+        stop=stop,
+        now_us=lambda: time.time_ns() // 1000,
+        since_us=since_us,
+        until_us=until_us,
+        from_sequence=from_sequence,
+        with_labels=labels,
+        shift_us=time.time_ns() // 1000 - first_us if shift_to_now else 0,
+        id_suffix=id_suffix,
+        in_step=in_step,
+    )
+    with _bar(Console(stderr=True)) as bar:
+        task = bar.add_task("playing", total=total)
+        done = send(progress=lambda sent, _at: bar.advance(task, sent))
+    if as_json:
+        print(json.dumps(asdict(done)))
+    else:
+        state = "Sent" if done.complete else "Stopped after sending"
+        print(f"{state} {done.transactions:,} transactions and {done.labels:,} labels in {done.seconds:.1f} s.")
+    if not done.complete and done.next_sequence is not None:
+        print(f"Go on with --from-sequence {done.next_sequence}.", file=sys.stderr)
+
+
+def _time_us(moment: datetime | None) -> int | None:
+    return None if moment is None else round(moment.replace(tzinfo=UTC).timestamp()) * 1_000_000
+
+
+def _bar(console: "Console") -> "Progress":
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(),
+        console=console,
+        transient=not console.is_terminal,
+    )
