@@ -23,6 +23,9 @@ def serve(
     poll_seconds: Annotated[
         float, typer.Option(min=0.05, max=3600, help="Time between two looks for a new version.")
     ] = 1.0,
+    op_threads: Annotated[
+        int, typer.Option(min=1, max=1024, help="Threads that one operation of a model may use.")
+    ] = 1,
     json_ready: Annotated[
         bool,
         typer.Option(
@@ -38,7 +41,7 @@ def serve(
     name = model_name or settings.model_name
     base_path = model_base_path or settings.data_path / "models" / name
     run(
-        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds),
+        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds, op_threads),
         _print_json if json_ready else _print,
     )
 

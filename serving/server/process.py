@@ -31,7 +31,10 @@ class Stopped(BaseException):
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out."""
+    """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out.
+
+    op_threads: threads that one operation of a model may use.
+    """
 
     model_name: str
     base_path: Path
@@ -39,6 +42,7 @@ class Options:
     port: int
     rest_port: int | None
     poll_seconds: float
+    op_threads: int
 
 
 def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
@@ -71,7 +75,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         announce({"state": "listening", **where, "pid": os.getpid()})
         sys.setswitchinterval(SWITCH_SECONDS)
         importing.set()
-        load = _loader()
+        load = _loader(options.op_threads)
         importing.clear()
         # TensorFlow's own objects stay for good: the collector need not stop all requests to look at them again.
         gc.collect()
@@ -112,7 +116,7 @@ def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, 
         stop.wait(poll_seconds)
 
 
-def _loader() -> Callable[[Path, int], Model]:
+def _loader(op_threads: int) -> Callable[[Path, int], Model]:
     """The function that loads a version. Importing it takes seconds, so the ports are held before that."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
@@ -121,6 +125,7 @@ def _loader() -> Callable[[Path, int], Model]:
         # and a third of the start-up time goes to it.
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
         sys.modules.setdefault("tf_keras", None)  # type: ignore[arg-type] # None makes the import fail at once
-    from serving.server.saved_model import load
+    from serving.server.saved_model import load, use_threads
 
+    use_threads(op_threads)
     return load

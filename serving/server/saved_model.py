@@ -17,6 +17,14 @@ WARM_UP_ROWS: Final = 64
 SERVE_TAG: Final = "serve"
 
 
+def use_threads(op_threads: int) -> None:
+    """Let one operation use so many threads; to be called before anything is loaded.
+
+    Micro-batches are small: on a busy machine, splitting an operation among threads costs more than it gains.
+    """
+    tf.config.threading.set_intra_op_parallelism_threads(op_threads)
+
+
 def load(folder: Path, version: int) -> Model:
     """The Model in a version folder, every signature called once with 64 rows of zeros and empty texts.
 

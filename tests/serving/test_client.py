@@ -181,7 +181,7 @@ def test_a_server_that_hangs_costs_at_most_twice_the_deadline():
             client.score(columns(1))
         seconds = time.monotonic() - started
         release.set()
-    assert 0.75 <= seconds < 2.0  # 0.8 s, and what a busy machine adds
+    assert 0.75 <= seconds < 3.0  # 0.8 s, and what a busy machine adds
     assert len(requests) == 2
 
 

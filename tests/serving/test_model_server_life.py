@@ -156,7 +156,7 @@ def test_a_server_that_hangs_costs_twice_the_deadline_and_is_found_again(life):
             started = time.monotonic()
             with pytest.raises(ModelUnavailable, match="DEADLINE_EXCEEDED"):
                 hasty.score(columns(3))
-            assert time.monotonic() - started < 2.0  # twice 0.5 s, and what a busy machine adds
+            assert time.monotonic() - started < 3.0  # twice 0.5 s, and what a busy machine adds
         finally:
             life.server.signal(signal.SIGCONT)
         until(lambda: scored(hasty))
@@ -177,7 +177,7 @@ def test_a_server_that_is_killed_is_found_again_when_it_comes_back(life):
             started = time.monotonic()
             with pytest.raises(ModelUnavailable):
                 asking.score(columns(3))
-            assert time.monotonic() - started < 4.5
+            assert time.monotonic() - started < 6.0
         life.server.start()
         life.server.wait_for("serving", life.newest)
         found = until(lambda: scored(asking), seconds=10)
