@@ -34,8 +34,10 @@ def recompute_history(
 ) -> pa.Table:
     """History of the journal's transactions whose occurred_at is in keep_us: `sequence` and every measure, by sequence.
 
-    archive, until_us: what came before the journal, up to that arrival time; arrivals: folder of `write_arrivals`.
+    archive, until_us: what came before the journal, up to that arrival time; arrivals: folder of `write_arrivals`;
+    scratch: a folder to be made.
     """
+    scratch.mkdir()
     read = functools.partial(_read, str(archive) if archive is not None else None, until_us, str(arrivals))
     write_history(read, list(_parts(archive, until_us)), scratch, keep_us=keep_us)
     table = read_history(scratch)
