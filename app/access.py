@@ -11,19 +11,27 @@ from flask import Flask, abort, request, session, url_for
 from flask.typing import ResponseReturnValue
 from flask_security import LoginForm, Security, auth_required, current_user
 from flask_security.datastore import SQLAlchemySessionUserDatastore
-from app.database import Sessions
 from werkzeug.local import LocalProxy
 from wtforms import StringField
 from wtforms.validators import InputRequired, Length
 
+from app.database import Sessions
 from plumbline.errors import Unready
 from plumbline.settings import Settings
 from store.people import ROLES, Role, User
 
 OPEN: Final = frozenset(
-    {"static", "health.healthz", "health.readyz", "profile.view", "security.login", "security.logout", "security.verify"}
+    {
+        "static",
+        "health.healthz",
+        "health.readyz",
+        "profile.view",
+        "security.login",
+        "security.logout",
+        "security.verify",
+    }
 )
-"""Endpoints that answer without a log-in (flask-security guards its own: verify and logout do nothing for a stranger)."""
+"""Endpoints that answer without a log-in; flask-security guards its own (verify and logout)."""
 
 JUDGES: Final = ("analyst", "supervisor")
 """Roles that may give a verdict."""
@@ -50,7 +58,7 @@ def guard(app: Flask, settings: Settings, sessions: Sessions) -> None:
     app.config.update(
         SECRET_KEY=settings.secret_key,
         SECURITY_PASSWORD_SALT=settings.password_salt,
-        SECURITY_PASSWORD_HASH="argon2",
+        SECURITY_PASSWORD_HASH="argon2",  # noqa: S106 - the name of the algorithm
         SECURITY_PASSWORD_SCHEMES=["argon2"],
         SECURITY_USER_IDENTITY_ATTRIBUTES=[{"email": {"mapper": log_in_name, "case_insensitive": True}}],
         SECURITY_RETURN_GENERIC_RESPONSES=True,
@@ -105,6 +113,6 @@ def require_person() -> ResponseReturnValue | None:
     return None
 
 
-@auth_required("session", within=lambda: SHIFT, grace=0)  # type: ignore[untyped-decorator]
+@auth_required("session", within=lambda: SHIFT, grace=0)
 def _logged_in() -> None:
     return None

@@ -122,7 +122,13 @@ def verdict(alert_id: int) -> ResponseReturnValue:
     try:
         with transaction(engine()) as session:
             record_verdict(
-                session, alert_id, said, note, by=person().email, now_us=now_us(), label_id=_label_id(form.get("label_id", ""))
+                session,
+                alert_id,
+                said,
+                note,
+                by=person().email,
+                now_us=now_us(),
+                label_id=_label_id(form.get("label_id", "")),
             )
     except AlertClosed as error:
         store().expire_all()
@@ -131,9 +137,7 @@ def verdict(alert_id: int) -> ResponseReturnValue:
     except Invalid as error:
         return _alert_page(found, verdict=said, note=note, problem=str(error)), 422
     flash(
-        gettext(
-            "Recorded for %(id)s: %(verdict)s.", id=found.transaction_id, verdict=verdict_words(said).lower()
-        ),
+        gettext("Recorded for %(id)s: %(verdict)s.", id=found.transaction_id, verdict=verdict_words(said).lower()),
         "good",
     )
     return redirect(url_for(".alert", alert_id=following) if following else url_for(".page"), 303)

@@ -39,16 +39,19 @@ def case_of(decision: Decision) -> dict[str, Any]:
         "recent_total": len(recent),
         "recent_labels": known,
         "labels": journaled,
-        "waiting_verdicts": [verdict for verdict in verdicts_of(store(), decision.transaction_id) if verdict.label_id not in told],
+        "waiting_verdicts": [
+            verdict for verdict in verdicts_of(store(), decision.transaction_id) if verdict.label_id not in told
+        ],
         "timeline": [_point(other, decision) for other in sorted(recent, key=lambda each: each.occurred_at)],
     }
 
 
 def _point(other: Decision, shown: Decision) -> dict[str, Any]:
+    amount = money_words(other.amount_minor, other.currency)
     return {
         "at": other.occurred_at / SECOND_US,
         "amount": other.amount_minor / 10 ** money.digits(other.currency),
         "outcome": other.outcome,
         "here": other.sequence == shown.sequence,
-        "text": f"{moment(other.occurred_at)} · {money_words(other.amount_minor, other.currency)} · {other.merchant_id}",
+        "text": f"{moment(other.occurred_at)} · {amount} · {other.merchant_id}",
     }

@@ -13,7 +13,20 @@ from flask_babel import gettext
 from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException, InternalServerError
 
-from app import access, alerts, codes, database, frontend, health, languages, overview, profile, protection, stream, transactions
+from app import (
+    access,
+    alerts,
+    codes,
+    database,
+    frontend,
+    health,
+    languages,
+    overview,
+    profile,
+    protection,
+    stream,
+    transactions,
+)
 from app.icons import icon
 from app.news import Desk, now_us
 from plumbline.errors import StoreUnavailable, Unready
@@ -100,13 +113,18 @@ def error_page(code: int) -> ResponseReturnValue:
     texts = {
         400: (gettext("This request could not be read"), gettext("Go back, load the page again, and try once more.")),
         401: (gettext("Log in first"), gettext("Your session has ended.")),
-        403: (gettext("This is not allowed"), gettext("Your role does not include it, or the request came from another site.")),
+        403: (
+            gettext("This is not allowed"),
+            gettext("Your role does not include it, or the request came from another site."),
+        ),
         404: (gettext("Nothing here"), gettext("The address is wrong, or what it named does not exist.")),
         405: (gettext("This is not allowed"), gettext("The address does not take this kind of request.")),
         413: (gettext("Too much at once"), gettext("Shorten the note and send it again.")),
         429: (gettext("Too many failed log-ins"), gettext("Wait some minutes, then try again.")),
         503: (gettext("The database cannot be reached"), gettext("Decisions go on without it. Try again in a moment.")),
     }
-    title, text = texts.get(code, (gettext("Something went wrong here"), gettext("It has been noted. Try again in a moment.")))
+    title, text = texts.get(
+        code, (gettext("Something went wrong here"), gettext("It has been noted. Try again in a moment."))
+    )
     body = render_template("error.html", code=code, title=title, text=text, incident=g.get("incident"))
     return body, code

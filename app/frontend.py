@@ -96,7 +96,9 @@ def _npm_ci(folder: str) -> None:
             arguments, cwd=folder, env=environ, capture_output=True, text=True, timeout=NPM_SECONDS, check=False
         )
     except subprocess.TimeoutExpired as error:
-        raise Unready(f"npm ci took longer than {NPM_SECONDS} s: check that this machine reaches an npm registry") from error
+        raise Unready(
+            f"npm ci took longer than {NPM_SECONDS} s: check that this machine reaches an npm registry"
+        ) from error
     if done.returncode:
         why = " ".join((done.stderr or done.stdout).split())[-300:]
         raise Unready(f"npm ci failed ({why}): check that this machine reaches an npm registry, then try again")

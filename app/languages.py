@@ -21,7 +21,13 @@ THEMES: Final = ("", "light", "dark")
 LANGUAGE_COOKIE: Final = "plumbline-language"
 THEME_COOKIE: Final = "plumbline-theme"
 
-_TAGS: Final = {"en": "en", "zh-hans-cn": "zh_Hans_CN", "zh-cn": "zh_Hans_CN", "zh-hans": "zh_Hans_CN", "zh": "zh_Hans_CN"}
+_TAGS: Final = {
+    "en": "en",
+    "zh-hans-cn": "zh_Hans_CN",
+    "zh-cn": "zh_Hans_CN",
+    "zh-hans": "zh_Hans_CN",
+    "zh": "zh_Hans_CN",
+}
 
 
 def speak(app: Flask) -> None:
@@ -29,9 +35,18 @@ def speak(app: Flask) -> None:
     app.config["BABEL_DEFAULT_LOCALE"] = "en"
     Babel(app, locale_selector=chosen_locale)
     app.jinja_env.filters.update(
-        clock=clock, moment=moment, iso=iso, ago=ago, number=number, percent=percent, money=money_words, score=score_words
+        clock=clock,
+        moment=moment,
+        iso=iso,
+        ago=ago,
+        number=number,
+        percent=percent,
+        money=money_words,
+        score=score_words,
     )
-    app.jinja_env.globals.update(LOCALES=LOCALES, locale=locale, language=language, html_lang=html_lang, theme=chosen_theme)
+    app.jinja_env.globals.update(
+        LOCALES=LOCALES, locale=locale, language=language, html_lang=html_lang, theme=chosen_theme
+    )
 
 
 def chosen_locale() -> str:
@@ -103,7 +118,9 @@ def duration(seconds: int) -> str:
 
 def number(value: float, decimals: int = 0) -> str:
     """A number with at most this many decimals."""
-    return str(format_decimal(round(value, decimals), "#,##0." + "#" * decimals if decimals else "#,##0", locale=locale()))
+    return str(
+        format_decimal(round(value, decimals), "#,##0." + "#" * decimals if decimals else "#,##0", locale=locale())
+    )
 
 
 def percent(share: float) -> str:

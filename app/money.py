@@ -10,9 +10,7 @@ NO_CURRENCY: Final = "XXX"
 # ISO 4217 minor units other than 2. Not taken from CLDR, which gives the digits in everyday use: 0 for the dinar
 # of Iraq, for instance, whose minor unit is a thousandth.
 _DIGITS: Final = {
-    **dict.fromkeys(
-        "BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0
-    ),
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
     **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
     **dict.fromkeys("CLF UYW".split(), 4),
 }

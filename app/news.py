@@ -85,27 +85,32 @@ class Desk:
         """Whether all watches are over."""
         return self._closed
 
+    def _watched(self) -> bool:
+        return self._watchers > 0 and not self._closed
+
     def _look_on(self) -> None:
         tick = 0
         while True:
-            started = time.monotonic()
-            try:
-                with Session(self._engine) as session:
-                    found = overview(session, self._now_us())
-                    session.expunge_all()
-            except Retryable as error:
-                log.warning("news.unavailable", error=str(error))
-                found = None
+            until = time.monotonic() + EVERY_SECONDS
+            found = self._look()
             with self._changed:
-                if self._closed or not self._watchers:
-                    self._running = False
-                    return
                 if found is not None:
                     tick += 1
                     self._news = News(tick, found)
                     self._changed.notify_all()
-                while self._watchers and not self._closed and time.monotonic() - started < EVERY_SECONDS:
-                    self._changed.wait(max(0.0, EVERY_SECONDS - (time.monotonic() - started)))
+                while self._watched() and (left := until - time.monotonic()) > 0:
+                    self._changed.wait(left)
+                if not self._watched():
+                    self._running = False
+                    return
+
+    def _look(self) -> Overview | None:
+        try:
+            with Session(self._engine, expire_on_commit=False) as session:
+                return overview(session, self._now_us())
+        except Retryable as error:
+            log.warning("news.unavailable", error=str(error))
+            return None
 
 
 def pulse(found: Overview) -> dict[str, Any]:

@@ -48,5 +48,7 @@ def local_path(wanted: str) -> str:
     >>> local_path("/alerts?outcome=review")
     '/alerts?outcome=review'
     """
-    plain = wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable() and "\\" not in wanted
+    plain = (
+        wanted.startswith("/") and not wanted.startswith(("//", "/\\")) and wanted.isprintable() and "\\" not in wanted
+    )
     return wanted if plain else url_for("overview.page")

@@ -1,6 +1,6 @@
 """What stands between the console and a hostile web: headers, cookies, proxies, cross-site requests, log-in floods."""
 
-from typing import Final
+from typing import Any, Final
 
 from flask import Flask, Response, abort, request
 from flask_limiter import Limiter
@@ -97,7 +97,7 @@ def refuse_cross_site() -> None:
 
 
 def limit_log_in(app: Flask) -> None:
-    """Counts failed log-ins by address and by log-in name, in this process's memory, and answers 429 beyond the limit."""
+    """Counts failed log-ins by address and by log-in name in this process's memory; beyond the limit: 429."""
     limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
 
     def failed(response: Response) -> bool:
@@ -110,4 +110,5 @@ def limit_log_in(app: Flask) -> None:
         view = app.view_functions[endpoint]
         by_address = limiter.limit(ADDRESS_FAILURES, methods=["POST"], deduct_when=failed)
         by_name = limiter.limit(ACCOUNT_FAILURES, key_func=name, methods=["POST"], deduct_when=failed)
-        app.view_functions[endpoint] = by_address(by_name(view))
+        limited: Any = by_address(by_name(view))
+        app.view_functions[endpoint] = limited

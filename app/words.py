@@ -10,7 +10,7 @@ from typing import Any, Final
 
 from flask_babel import gettext, lazy_gettext
 
-from app.languages import duration, language, money_words, moment, number
+from app.languages import duration, language, moment, money_words, number
 from features import declaration
 from features.declaration import ABSENT, Feature, Measure
 from features.words import measure_words, window_words

@@ -2,20 +2,26 @@
 
 import math
 import random
+import shutil
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 import sqlalchemy as sa
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import create_app, frontend
+from app import create_app, entries, frontend
 from features import declaration
+from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
+from plumbline.journal import LabelApplied
+from plumbline.label import Label
 from plumbline.settings import Settings
+from plumbline.transaction import Transaction
 from store import people
 from store.audits import record_audit
 from store.engine import engine_at, transaction
@@ -26,7 +32,16 @@ from store.users import add_user, hash_password
 PASSWORD = "correct horse battery staple"
 SALT = "a-salt-for-the-tests-only"
 SECOND_US = 1_000_000
-MERCHANTS = ("m-grocer-07", "m-fuel-118", "m-bakery-3", "m-books-21", "m-pharma-9", "m-rail-2", "m-electro-44", "m-voucher-5")
+MERCHANTS = (
+    "m-grocer-07",
+    "m-fuel-118",
+    "m-bakery-3",
+    "m-books-21",
+    "m-pharma-9",
+    "m-rail-2",
+    "m-electro-44",
+    "m-voucher-5",
+)
 PLACES = {"m-electro-44": (52_520_008, 13_404_954), "m-voucher-5": None}
 MUNICH = (48_137_154, 11_576_124)
 
@@ -56,7 +71,7 @@ def log_in(client: FlaskClient, name: str, password: str = PASSWORD, **extra: An
 
 def csrf(page: str) -> str:
     """The token in a page's first form."""
-    return page.split('name="csrf_token"')[1].split('value="')[1].split('"')[0]
+    return page.split('name="csrf_token"')[1].split('value="')[1].split('"', maxsplit=1)[0]
 
 
 @pytest.fixture(scope="session")
@@ -72,17 +87,28 @@ def settings(tmp_path_factory: pytest.TempPathFactory) -> Settings:
     return Settings(data_dir=str(folder), https_only=False, secret_key="k" * 32, password_salt=SALT)
 
 
-@pytest.fixture
-def console(built_frontend: None, settings: Settings, tmp_path: Path) -> Iterator[Console]:
-    """An application with seeded data; each test has its own."""
-    engine = engine_at(sa.URL.create("sqlite", database=str(tmp_path / "plumbline.db")))
+@pytest.fixture(scope="session")
+def seeded(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, int]:
+    """A filled database, made once a run for tests to copy, and the moment its data ends at."""
+    file, now_us = tmp_path_factory.mktemp("seeded") / "plumbline.db", time.time_ns() // 1000
+    engine = engine_at(sa.URL.create("sqlite", database=str(file)))
     migrate(engine)
-    now_us = time.time_ns() // 1000
     with transaction(engine) as session:
         add_people(session)
     seed(engine, now_us)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+    engine.dispose()
+    return file, now_us
+
+
+@pytest.fixture
+def console(built_frontend: None, settings: Settings, seeded: tuple[Path, int], tmp_path: Path) -> Iterator[Console]:
+    """An application with seeded data; each test has its own copy."""
+    file = shutil.copy(seeded[0], tmp_path / "plumbline.db")
+    engine = engine_at(sa.URL.create("sqlite", database=str(file)))
     app = create_app(settings, engine)
-    yield Console(app, engine, now_us)
+    yield Console(app, engine, seeded[1])
     app.extensions["plumbline.desk"].close()
     engine.dispose()
 
@@ -101,15 +127,18 @@ def empty_console(built_frontend: None, settings: Settings, tmp_path: Path) -> I
 
 
 @pytest.fixture
-def insert_alert(console: Console) -> Callable[..., int]:
-    """A function that stores one more decision with its alert, and says the alert's transaction id."""
+def insert_alert(console: Console) -> Callable[..., None]:
+    """A function that stores one more decision with its alert, as the ledger would."""
 
-    def insert(transaction_id: str = "tx-late-1", loss: int = 9_999_999, **changes: Any) -> None:
-        newest = 10_000 + random.Random(transaction_id).randrange(10**6)
-        row = decision_row(Payment(time.time_ns() // 1000, "acc-1004", "m-voucher-5", "", loss), [], newest, 0.97)
-        row.update({"transaction_id": transaction_id, **changes})
+    def insert(transaction_id: str = "tx-late-1", amount_minor: int = 9_999_999, **changes: Any) -> None:
+        sequence = 10_000 + random.Random(transaction_id).randrange(10**6)
+        payment = Payment(time.time_ns() // 1000, "acc-1004", "m-voucher-5", "", amount_minor)
+        decided = decision(payment, [], sequence, 0.97)
+        transaction = msgspec.structs.replace(decided.transaction, transaction_id=transaction_id, **changes)
+        rows = Rows()
+        entries.add(rows, msgspec.structs.replace(decided, transaction=transaction), sequence, payment.at // 1000 + 9)
         with console.engine.begin() as connection:
-            store(connection, Rows(decisions=[row], alerts=[alert_row(row)]))
+            store(connection, rows)
 
     return insert
 
@@ -165,23 +194,22 @@ def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 900) -
         payments.append(Payment(at, f"acc-{1000 + number}", merchant, f"d-{number}", amount))
     rows = Rows()
     seen: dict[str, list[Payment]] = {}
+    labelled: list[Decision] = []
     for sequence, payment in enumerate(payments):
         hot = payment.amount_minor > 39_000 and payment.merchant in MERCHANTS[6:]
         score = min(0.99, max(0.002, rng.gauss(0.82, 0.13))) if hot else min(0.4, abs(rng.gauss(0.02, 0.03)))
         # what nobody will look at closely gets the past of its account alone: merchants' pasts are long
         past = payments[:sequence] if hot else seen.setdefault(payment.account, [])
-        row = decision_row(payment, past, sequence, None if sequence == before + 700 else score)
+        # the month before is not live: it was decided long ago
+        took_ms = rng.randrange(4, 20) if sequence < before else int(rng.lognormvariate(2.0, 0.55)) + 2
+        decided = decision(payment, past, sequence, None if sequence == before + 700 else score)
+        entries.add(rows, decided, sequence, payment.at // 1000 + took_ms)
         seen.setdefault(payment.account, []).append(payment)
-        if sequence < before:  # the month before is not live: it was decided long ago
-            row["received_at_ms"] = payment.at // 1000
-            row["journaled_at_ms"] = payment.at // 1000 + rng.randrange(4, 20)
-        else:
-            row["journaled_at_ms"] = row["received_at_ms"] + int(rng.lognormvariate(2.0, 0.55)) + 2
-        rows.decisions.append(row)
-        if row["outcome"] != "approve":
-            rows.alerts.append(alert_row(row))
-    for place, row in enumerate(rows.decisions[before - 40 : before : 9]):
-        rows.labels.append(label_row(row, len(payments) + place, "genuine" if place % 2 else "fraud", now_us))
+        if before - 40 <= sequence < before and sequence % 9 == 0:
+            labelled.append(decided)
+    for place, decided in enumerate(labelled):
+        known = label(decided, "genuine" if place % 2 else "fraud", now_us)
+        entries.add(rows, known, len(payments) + place, now_us // 1000)
     with engine.begin() as connection:
         store(connection, rows)
     with transaction(engine) as session:
@@ -197,45 +225,42 @@ def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 900) -
         )
 
 
-def decision_row(payment: Payment, past: list[Payment], sequence: int, score: float | None) -> dict[str, Any]:
-    """A row of `decisions` with the history that the payments before it give."""
-    outcome = "review" if score is None or 0.5 <= score < 0.9 else "decline" if score >= 0.9 else "approve"
+def decision(payment: Payment, past: list[Payment], sequence: int, score: float | None) -> Decision:
+    """A decision with the history that the payments before it give."""
     place = PLACES.get(payment.merchant, MUNICH)
-    return {
-        "transaction_id": f"tx-{sequence:06d}",
-        "sequence": sequence,
-        "occurred_at": payment.at,
-        "account_id": payment.account,
-        "merchant_id": payment.merchant,
-        "device_id": payment.device,
-        "amount_minor": payment.amount_minor,
-        "currency": "EUR",
-        "channel": "ecom" if payment.merchant in MERCHANTS[6:] else "pos",
-        "mcc": "5732" if payment.merchant == "m-electro-44" else "5411",
-        "country": "DE",
-        "latitude_e6": place[0] if place else None,
-        "longitude_e6": place[1] if place else None,
-        "outcome": outcome,
-        "score": score,
-        "model_version": None if score is None else 3,
-        "policy_version": "2026-08-standard",
-        "fingerprint": declaration.fingerprint(),
-        "reasons": reasons(score, outcome),
-        "history": history(payment, past),
-        "source_partition": 0,
-        "source_offset": 4_100_000 + sequence,
-        "received_at_ms": payment.at // 1000,
-        "journaled_at_ms": payment.at // 1000 + 9,
-        "decided_at": payment.at + 6_000,
-    }
+    outcome, found = decide_by(score)
+    return Decision(
+        transaction=Transaction(
+            transaction_id=f"tx-{sequence:06d}",
+            occurred_at=payment.at,
+            account_id=payment.account,
+            merchant_id=payment.merchant,
+            device_id=payment.device,
+            amount_minor=payment.amount_minor,
+            currency="EUR",
+            channel="ecom" if payment.merchant in MERCHANTS[6:] else "pos",
+            mcc="5732" if payment.merchant == "m-electro-44" else "5411",
+            country="DE",
+            latitude_e6=place[0] if place else None,
+            longitude_e6=place[1] if place else None,
+        ),
+        source=Source("transactions", 0, 4_100_000 + sequence, payment.at // 1000),
+        history=tuple(history(payment, past)),
+        fingerprint=declaration.fingerprint(),
+        scores=() if score is None else (Score(3, score),),
+        policy_version="2026-08-standard",
+        outcome=outcome,
+        reasons=found,
+        decided_at=payment.at + 6_000,
+    )
 
 
-def reasons(score: float | None, outcome: str) -> list[dict[str, Any]]:
-    """Reasons such as a scorer journals: a fault without a score, else features by their effect on the logit."""
+def decide_by(score: float | None) -> tuple[Outcome, tuple[Reason, ...]]:
+    """An outcome, and reasons such as a scorer journals: a fault without a score, else rules and features' effects."""
     if score is None:
-        return [{"kind": "fault", "code": "model_unavailable"}]
-    if outcome == "approve":
-        return []
+        return Outcome.REVIEW, (MODEL_UNAVAILABLE,)
+    if score < 0.5:
+        return Outcome.APPROVE, ()
     effects = {
         "amount_to_mean_30d": 1.9 + score,
         "account_merchant_ever_log": 1.12,
@@ -244,8 +269,9 @@ def reasons(score: float | None, outcome: str) -> list[dict[str, Any]]:
         "hour_cosine": 0.17,
         "device_distinct_7d_log": -0.42,
     }
-    found: list[dict[str, Any]] = [{"kind": "feature", "code": code, "effect": effect} for code, effect in effects.items()]
-    return [{"kind": "rule", "code": "review_amount"}, *found] if score > 0.97 else found
+    rules = (Reason("rule", "review_amount"),) if score > 0.97 else ()
+    features = tuple(Reason("feature", code, effect) for code, effect in effects.items())
+    return Outcome.DECLINE if score >= 0.9 else Outcome.REVIEW, rules + features
 
 
 KEYS = {
@@ -262,7 +288,9 @@ def history(payment: Payment, past: list[Payment]) -> list[int]:
         entity: [other for other in past if all(getattr(other, key) == getattr(payment, key) for key in keys)]
         for entity, keys in KEYS.items()
     }
-    return [measured(measure, payment, mine[declaration.table(measure.table).entity]) for measure in declaration.HISTORY]
+    return [
+        measured(measure, payment, mine[declaration.table(measure.table).entity]) for measure in declaration.HISTORY
+    ]
 
 
 def measured(measure: declaration.Measure, payment: Payment, mine: list[Payment]) -> int:
@@ -288,30 +316,22 @@ def measured(measure: declaration.Measure, payment: Payment, mine: list[Payment]
             return (payment.at - mine[-1].at) // SECOND_US if mine else -1
 
 
-def alert_row(row: dict[str, Any]) -> dict[str, Any]:
-    """The alert that a decision opens."""
-    score = 1.0 if row["score"] is None else row["score"]
-    return {
-        "transaction_id": row["transaction_id"],
-        "outcome": row["outcome"],
-        "expected_loss_minor": round(score * row["amount_minor"]),
-        "opened_at": row["decided_at"],
-    }
-
-
-def label_row(row: dict[str, Any], sequence: int, verdict: str, now_us: int) -> dict[str, Any]:
-    """A label on a decision, as the journal holds it."""
-    return {
-        "label_id": f"label-{sequence}",
-        "sequence": sequence,
-        "transaction_id": row["transaction_id"],
-        "account_id": row["account_id"],
-        "merchant_id": row["merchant_id"],
-        "verdict": verdict,
-        "source": "chargeback" if verdict == "fraud" else "analyst",
-        "known_at": now_us - 3600 * SECOND_US,
-        "by": "" if verdict == "fraud" else "analyst@bank.example",
-        "note": "" if verdict == "fraud" else "Customer confirmed by phone.",
-        "effect": "counted" if verdict == "fraud" else "not_fraud",
-        "journaled_at": now_us - 3600 * SECOND_US,
-    }
+def label(decided: Decision, verdict: Any, now_us: int) -> LabelApplied:
+    """A label on a decision: fraud by chargeback, else an analyst's word."""
+    fraud = verdict == "fraud"
+    return LabelApplied(
+        label=Label(
+            label_id=f"label-{decided.transaction.transaction_id}",
+            transaction_id=decided.transaction.transaction_id,
+            verdict=verdict,
+            source="chargeback" if fraud else "analyst",
+            known_at=now_us - 3600 * SECOND_US,
+            by="" if fraud else "analyst@bank.example",
+            note="" if fraud else "Customer confirmed by phone.",
+        ),
+        source=Source("labels", 0, 7, now_us // 1000),
+        effect="counted" if fraud else "not_fraud",
+        account_id=decided.transaction.account_id,
+        merchant_id=decided.transaction.merchant_id,
+        journaled_at=now_us - 3599 * SECOND_US,
+    )
