@@ -167,7 +167,7 @@ def test_every_variable_of_ours_is_a_setting_and_its_value_is_accepted(services:
         assert set(ours) <= known, name
         # Inside a container the secrets lie where compose mounts them; here, where the script made them.
         local = {key: value.replace("/run/secrets", str(secrets)) for key, value in ours.items()}
-        assert load(local).data_dir == "/data", name
+        assert not ours or load(local).data_dir == "/data", name
 
 
 def test_every_command_of_ours_exists(services: dict[str, Any]) -> None:
