@@ -25,10 +25,6 @@ SWITCH_SECONDS: Final = 0.001
 """How long Python lets one thread run while others wait: a version being loaded must not hold up requests."""
 
 
-class Stopped(BaseException):
-    """A signal came while TensorFlow was being imported, which nobody needs to wait for."""
-
-
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out.
@@ -57,7 +53,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     def on_signal(*_: Any) -> None:
         stop.set()
         if importing.is_set():
-            raise Stopped
+            # No call is under way yet, an import takes long, and an exception might be swallowed by what is imported.
+            os._exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
@@ -88,8 +85,6 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             options.poll_seconds,
             lambda version: announce({"state": "serving", **where, "version": version}),
         )
-    except Stopped:
-        pass
     finally:
         grpc_server.stop(GRACE_SECONDS).wait()
         if rest_server is not None:

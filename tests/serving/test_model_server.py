@@ -3,8 +3,6 @@
 import http.client
 import json
 import socket
-import subprocess
-import sys
 import urllib.request
 from urllib.error import HTTPError
 
@@ -186,83 +184,3 @@ def test_a_body_without_a_sane_length_is_refused_and_the_connection_closed(serve
             received += part
     assert received.startswith(b"HTTP/1.1 400 ")
     assert b"Content-Length" in received
-
-
-OFFICIAL = """
-import json, sys
-import grpc
-import tensorflow as tf
-from google.protobuf import json_format
-from tensorflow_serving.apis import (
-    get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
-)
-channel = grpc.insecure_channel(sys.argv[1])
-prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
-model = model_service_pb2_grpc.ModelServiceStub(channel)
-
-request = predict_pb2.PredictRequest()
-request.model_spec.name = "plumbline"
-for name, values in json.load(sys.stdin).items():
-    dtype = tf.string if isinstance(values[0], str) else tf.int64
-    request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype=dtype))
-response = prediction.Predict(request, timeout=30)
-metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
-metadata.model_spec.name = "plumbline"
-packed = prediction.GetModelMetadata(metadata, timeout=30).metadata["signature_def"]
-signatures = get_model_metadata_pb2.SignatureDefMap()
-packed.Unpack(signatures)
-status = get_model_status_pb2.GetModelStatusRequest()
-status.model_spec.name = "plumbline"
-
-def fault(change):
-    broken = predict_pb2.PredictRequest()
-    broken.CopyFrom(request)
-    change(broken)
-    try:
-        prediction.Predict(broken, timeout=30)
-    except grpc.RpcError as error:
-        return [error.code().name, error.details()]
-
-json.dump({
-    "score": tf.make_ndarray(response.outputs["score"]).tobytes().hex(),
-    "version": response.model_spec.version.value,
-    "signature": response.model_spec.signature_name,
-    "signatures": sorted(signatures.signature_def),
-    "status": json_format.MessageToDict(model.GetModelStatus(status, timeout=30)),
-    "faults": [
-        fault(lambda broken: broken.ClearField("model_spec")),
-        fault(lambda broken: broken.model_spec.ClearField("name")),
-        fault(lambda broken: setattr(broken.model_spec, "signature_name", "nothing")),
-        fault(lambda broken: broken.inputs["mcc"].CopyFrom(tf.make_tensor_proto([1, 2]))),
-        fault(lambda broken: broken.output_filter.append("nothing")),
-        fault(lambda broken: setattr(broken.inputs["history"], "tensor_content", b"123")),
-    ],
-}, sys.stdout)
-"""
-
-
-def test_tensorflow_servings_own_client_gets_what_it_expects(server, reference):
-    inputs = {name: listed(getattr(columns(257), name)) for name in NAMES}
-    done = subprocess.run(
-        [sys.executable, "-c", OFFICIAL, server.target],
-        input=json.dumps(inputs),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
-    got = json.loads(done.stdout)
-    assert bytes.fromhex(got["score"]) == reference["score"].tobytes()
-    assert (got["version"], got["signature"]) == (1, "serving_default")
-    assert {"serving_default", "transform", "explain", "about"} <= set(got["signatures"])
-    assert got["status"]["model_version_status"][0]["state"] == "AVAILABLE"
-    assert got["faults"] == [
-        ["INVALID_ARGUMENT", "Missing ModelSpec"],
-        ["INVALID_ARGUMENT", "ModelSpec has no name specified."],
-        ["FAILED_PRECONDITION", 'Serving signature key "nothing" not found.'],
-        ["INVALID_ARGUMENT", "Expects arg[7] to be string but int32 is provided"],
-        [
-            "INVALID_ARGUMENT",
-            "output tensor alias not found in signature: nothing Outputs expected to be in the set {score}.",
-        ],
-        ["INVALID_ARGUMENT", "tensor parsing error: history"],
-    ]

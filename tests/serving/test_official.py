@@ -1,4 +1,5 @@
-"""Our messages against TensorFlow Serving's own classes, which live in another process: they import TensorFlow."""
+"""Our messages and our server against TensorFlow Serving's own classes and client, which import TensorFlow: so they
+live in another process."""
 
 import json
 import subprocess
@@ -9,14 +10,21 @@ import pytest
 
 from serving import methods, tensors
 from serving import wire_pb2 as wire
+from serving.columns import NAMES, TEXTS
 from serving.compile_proto import PACKAGE, compiled
+from tests.serving_model import columns
 
 OFFICIAL = """
-import json, sys
+import json, os, sys
+os.environ["TF_USE_LEGACY_KERAS"] = "1"  # and none of either kind: TensorFlow is imported sooner
+sys.modules["tf_keras"] = None
+import grpc
 from google.protobuf import json_format
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
-from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2, model_pb2, predict_pb2
+from tensorflow_serving.apis import (
+    get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+)
 import tensorflow as tf
 
 classes = {
@@ -28,8 +36,9 @@ classes = {
     "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
     "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
 }
+given = json.load(sys.stdin)
 answers = {"json": {}, "bytes": {}}
-for name, sent in json.load(sys.stdin).items():
+for name, sent in given["messages"].items():
     message = classes[name].FromString(bytes.fromhex(sent))
     answers["json"][name] = json_format.MessageToDict(message)
     answers["bytes"][name] = message.SerializeToString(deterministic=True).hex()
@@ -42,6 +51,48 @@ for name, values in arrays.items():
 answers["request"] = request.SerializeToString().hex()
 answers["types"] = dict(types_pb2.DataType.items())
 answers["states"] = dict(get_model_status_pb2.ModelVersionStatus.State.items())
+channel = grpc.insecure_channel(given["target"])
+prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+model = model_service_pb2_grpc.ModelServiceStub(channel)
+
+request = predict_pb2.PredictRequest()
+request.model_spec.name = "plumbline"
+for name, values in given["inputs"].items():
+    dtype = tf.string if isinstance(values[0], str) else tf.int64
+    request.inputs[name].CopyFrom(tf.make_tensor_proto(values, dtype=dtype))
+response = prediction.Predict(request, timeout=30)
+metadata = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+metadata.model_spec.name = "plumbline"
+packed = prediction.GetModelMetadata(metadata, timeout=30).metadata["signature_def"]
+signatures = get_model_metadata_pb2.SignatureDefMap()
+packed.Unpack(signatures)
+status = get_model_status_pb2.GetModelStatusRequest()
+status.model_spec.name = "plumbline"
+
+def fault(change):
+    broken = predict_pb2.PredictRequest()
+    broken.CopyFrom(request)
+    change(broken)
+    try:
+        prediction.Predict(broken, timeout=30)
+    except grpc.RpcError as error:
+        return [error.code().name, error.details()]
+
+answers["served"] = {
+    "score": tf.make_ndarray(response.outputs["score"]).tobytes().hex(),
+    "version": response.model_spec.version.value,
+    "signature": response.model_spec.signature_name,
+    "signatures": sorted(signatures.signature_def),
+    "status": json_format.MessageToDict(model.GetModelStatus(status, timeout=30)),
+    "faults": [
+        fault(lambda broken: broken.ClearField("model_spec")),
+        fault(lambda broken: broken.model_spec.ClearField("name")),
+        fault(lambda broken: setattr(broken.model_spec, "signature_name", "nothing")),
+        fault(lambda broken: broken.inputs["mcc"].CopyFrom(tf.make_tensor_proto([1, 2]))),
+        fault(lambda broken: broken.output_filter.append("nothing")),
+        fault(lambda broken: setattr(broken.inputs["history"], "tensor_content", b"123")),
+    ],
+}
 json.dump(answers, sys.stdout)
 """
 
@@ -101,10 +152,18 @@ OURS = {
 
 
 @pytest.fixture(scope="module")
-def official():
-    sent = {name: message.SerializeToString().hex() for name, message in OURS.items()}
+def official(server):
+    """What the official classes made of our messages, and what the official client got from our server."""
+    asked = columns(257)
+    given = {
+        "messages": {name: message.SerializeToString().hex() for name, message in OURS.items()},
+        "target": server.target,
+        "inputs": {
+            name: np.asarray(getattr(asked, name)).astype("U" if name in TEXTS else int).tolist() for name in NAMES
+        },
+    }
     done = subprocess.run(
-        [sys.executable, "-c", OFFICIAL], input=json.dumps(sent), capture_output=True, text=True, check=True
+        [sys.executable, "-c", OFFICIAL], input=json.dumps(given), capture_output=True, text=True, check=True
     )
     return json.loads(done.stdout)
 
@@ -146,6 +205,26 @@ def test_we_read_what_tensorflow_makes(official):
 def test_types_and_states_have_the_official_numbers(official):
     assert set(wire.DataType.items()) <= set(official["types"].items())
     assert dict(wire.ModelVersionStatus.State.items()) == official["states"]
+
+
+def test_tensorflow_servings_own_client_gets_what_it_expects(official, models):
+    served = official["served"]
+    reference = np.load(models / "reference-1.npz")
+    assert bytes.fromhex(served["score"]) == reference["score"].tobytes()
+    assert (served["version"], served["signature"]) == (1, "serving_default")
+    assert {"serving_default", "transform", "explain", "about"} <= set(served["signatures"])
+    assert served["status"]["model_version_status"][0]["state"] == "AVAILABLE"
+    assert served["faults"] == [
+        ["INVALID_ARGUMENT", "Missing ModelSpec"],
+        ["INVALID_ARGUMENT", "ModelSpec has no name specified."],
+        ["FAILED_PRECONDITION", 'Serving signature key "nothing" not found.'],
+        ["INVALID_ARGUMENT", "Expects arg[7] to be string but int32 is provided"],
+        [
+            "INVALID_ARGUMENT",
+            "output tensor alias not found in signature: nothing Outputs expected to be in the set {score}.",
+        ],
+        ["INVALID_ARGUMENT", "tensor parsing error: history"],
+    ]
 
 
 def test_the_generated_files_are_not_stale():
