@@ -28,7 +28,6 @@ VERBS: Final[dict[str, str]] = {
     "train": "Train a model on an archive and export it.",
     "serve": "Serve models over TensorFlow Serving's protocol.",
     "play": "Send an archive or a simulation to the transactions topic.",
-    "policy": "Bring a policy (thresholds, limits, lists) into force.",
     "score": "Decide transactions and write the journal.",
     "ledger": "Store the journal's decisions in SQL.",
     "policy": "Bring a policy into force.",
