@@ -19,7 +19,15 @@ log = structlog.get_logger()
 Kind = Literal["kafka", "tansu"]
 
 HOST: Final = "127.0.0.1"
-JVM: Final = ("-Xms128m", "-Xmx512m", "-XX:+UseSerialGC", "-XX:+ExitOnOutOfMemoryError", "-Djava.awt.headless=true")
+# The first compiler alone: half the processor time until the broker is up, and the clients are slower than it anyway.
+JVM: Final = (
+    "-Xms128m",
+    "-Xmx512m",
+    "-XX:+UseSerialGC",
+    "-XX:TieredStopAtLevel=1",
+    "-XX:+ExitOnOutOfMemoryError",
+    "-Djava.awt.headless=true",
+)
 
 TANSU_NOTICE: Final = (
     f"No Java {JAVA_MIN} was found, so this is the Tansu broker: it keeps everything in memory and shows aborted "
