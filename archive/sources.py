@@ -64,10 +64,39 @@ def read_rows(files: Sequence[Path], columns: Sequence[str], delimiter: str = ",
 def _parquet(file: Path, columns: Sequence[str]) -> Iterator[Rows]:
     with pq.ParquetFile(file) as parquet:
         _check_columns(file, parquet.schema_arrow.names, columns)
+        for name in columns:
+            kind = parquet.schema_arrow.field(name).type
+            if not _readable(kind):
+                raise InvalidArchive(
+                    f"file {file.name}", name, str(kind), "a column of numbers, text, times or booleans"
+                )
         first_row = 1
         for batch in parquet.iter_batches(BATCH_ROWS, columns=list(columns)):
-            yield Rows(file.name, np.arange(first_row, first_row + batch.num_rows), batch.select(list(columns)))
+            numbers = np.arange(first_row, first_row + batch.num_rows)
             first_row += batch.num_rows
+            yield _with_text(file, numbers, batch.select(list(columns)), [])
+
+
+def _readable(kind: pa.DataType) -> bool:
+    plain = kind.value_type if pa.types.is_dictionary(kind) else kind
+    is_text = pa.types.is_string(plain) or pa.types.is_large_string(plain) or pa.types.is_string_view(plain)
+    is_bytes = pa.types.is_binary(plain) or pa.types.is_large_binary(plain)
+    is_number = pa.types.is_integer(plain) or pa.types.is_floating(plain) or pa.types.is_decimal(plain)
+    is_time = pa.types.is_timestamp(plain) or pa.types.is_date(plain)
+    return bool(is_text or is_bytes or is_number or is_time or pa.types.is_boolean(plain))
+
+
+def _with_text(file: Path, numbers: np.ndarray, batch: pa.RecordBatch, problems: list[Problem]) -> Rows:
+    """The rows with all columns of bytes read as UTF-8; a cell that is none is a problem, and reads as empty."""
+    texts = []
+    for name in batch.schema.names:
+        column = batch.column(name)
+        wrong: list[tuple[int, bytes]] = []
+        if pa.types.is_binary(column.type) or pa.types.is_large_binary(column.type):
+            column, wrong = _decoded(column)
+        problems += [Problem(file.name, int(numbers[row]), name, raw, "text in UTF-8") for row, raw in wrong]
+        texts.append(column)
+    return Rows(file.name, numbers, pa.RecordBatch.from_arrays(texts, list(batch.schema.names)), problems)
 
 
 def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Rows]:
@@ -97,12 +126,10 @@ def _csv(file: Path, columns: Sequence[str], delimiter: str) -> Iterator[Rows]:
             next_row = int(numbers[-1]) + 1 if len(numbers) else next_row
             problems = list(broken.values())[told:]
             told = len(broken)
-            texts = []
-            for name in columns:
-                text, wrong = _decoded(batch.column(name))
-                problems += [Problem(file.name, int(numbers[row]), name, raw, "text in UTF-8") for row, raw in wrong]
-                texts.append(text)
-            yield Rows(file.name, numbers, pa.RecordBatch.from_arrays(texts, list(columns)), problems)
+            yield _with_text(file, numbers, batch.select(list(columns)), problems)
+        if told < len(broken):
+            nothing = pa.RecordBatch.from_arrays([pa.array([], pa.string()) for _ in columns], list(columns))
+            yield Rows(file.name, np.zeros(0, np.int64), nothing, list(broken.values())[told:])
 
 
 def _numbers(next_row: int, count: int, broken: Collection[int]) -> np.ndarray:
@@ -141,8 +168,8 @@ def _decoded(raw: pa.Array) -> tuple[pa.Array, list[tuple[int, bytes]]]:
         return pa.array([text or "" for text in texts], pa.string()), wrong
 
 
-def _utf8(cell: bytes) -> str | None:
+def _utf8(cell: bytes | None) -> str | None:
     try:
-        return cell.decode()
+        return (cell or b"").decode()
     except UnicodeDecodeError:
         return None

@@ -50,24 +50,30 @@ def write_archive(
     labels: a table of LABEL_SCHEMA in any order, or a function that gives it once all transactions were taken.
     source: where the rows came from, for the manifest; replace: put it in the place of an archive that is there.
     Raises Refused when the target exists, InvalidArchive for rows that break the order or a label that fits no
-    transaction, Unready when the disk is full.
+    transaction, Unready when the disk is full or closed to us.
     """
     _check_target(path, replace)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
+    scratch = None
     try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         folder = scratch / "archive"
         manifest = _write_folder(folder, scratch / "rows.arrow", transactions, labels, source)
         if path.exists():
             path.rename(scratch / "replaced")
         folder.rename(path)
     except OSError as error:
-        if error.errno == errno.ENOSPC:
-            raise Unready(f"The disk of {path.parent} is full: make room there, then run it again.") from error
+        if error.errno in _DISK:
+            reason = f"{path.parent} cannot take the archive ({error.strerror})"
+            raise Unready(f"{reason}: make room there, or give another folder.") from error
         raise
     finally:
-        shutil.rmtree(scratch)
+        if scratch is not None:
+            shutil.rmtree(scratch)
     return manifest
+
+
+_DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
 
 
 def _check_target(path: Path, replace: bool) -> None:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, open_archive, write_archive
-from plumbline.errors import InvalidArchive, Refused
+from plumbline.errors import InvalidArchive, Refused, Unready
 from plumbline.transaction import DAY_US, SECOND_US
 
 START = 18_000 * DAY_US
@@ -216,3 +216,9 @@ def test_an_unknown_column_is_named(tmp_path: Path, table: pa.Table) -> None:
     archive = write_archive(tmp_path / "a", [table], labels(table, {}), "test")
     with pytest.raises(InvalidArchive, match="colour"):
         list(archive.transactions(columns=["colour"]))
+
+
+def test_a_place_that_cannot_be_written_is_one_sentence(tmp_path: Path, table: pa.Table) -> None:
+    (tmp_path / "file").write_text("no folder")
+    with pytest.raises(Unready, match="give another folder"):
+        write_archive(tmp_path / "file" / "a", [table], labels(table, {}), "test")

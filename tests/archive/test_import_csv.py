@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+from archive import sources
 from archive.importing import RowsRefused, import_files
 from archive.layout import Archive
 from archive.mapping import Mapping, load_mapping
@@ -303,3 +304,37 @@ def test_preview_shows_transactions_and_writes_nothing(tmp_path: Path, capsys: p
     assert "row 2, column amount: 'x'" in capsys.readouterr().err
     assert run(command) == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mapping.toml", "payments.csv"]
+
+
+def test_parquet_columns_of_lists_are_refused_and_bytes_are_read_as_text(tmp_path: Path) -> None:
+    columns = {"id": [b"1", b"\xff"], "when": ["2020-01-01 00:00"] * 2, "account": ["a"] * 2, "shop": ["m"] * 2}
+    file = tmp_path / "payments.parquet"
+    pq.write_table(pa.table(columns | {"amount": [1, 2]}), file)
+    with pytest.raises(RowsRefused, match=r"row 2, column id.*UTF-8"):
+        import_files([file], mapping(tmp_path), tmp_path / "a", now_us=NOW_US)
+    pq.write_table(pa.table(columns | {"amount": [[1], [2]]}), file)
+    with pytest.raises(InvalidArchive, match="numbers, text, times"):
+        import_files([file], mapping(tmp_path), tmp_path / "a", now_us=NOW_US)
+
+
+@pytest.mark.parametrize("block_bytes", [128, 256, 1 << 20])
+def test_row_numbers_hold_across_blocks_and_at_the_end(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, block_bytes: int
+) -> None:
+    monkeypatch.setattr(sources, "CSV_BLOCK_BYTES", block_bytes)
+    lines = [f"t{i},2020-01-01 00:00,a,m,1" for i in range(1, 41)]
+    for row in (3, 17, 40):
+        lines[row - 1] = f"broken {row}"
+    lines[30] = "t31,2020-01-01 00:00,a,m,x"
+    error = refused(tmp_path, HEAD + "\n".join(lines))
+    assert sorted(problem.row for problem in error.problems) == [3, 17, 31, 40]
+
+
+def test_a_file_of_nothing_but_broken_lines_is_refused(tmp_path: Path) -> None:
+    assert [problem.row for problem in refused(tmp_path, HEAD + "one\ntwo\n").problems] == [1, 2]
+
+
+def test_a_file_with_only_a_header_is_an_empty_archive_and_one_without_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArchive, match="id"):
+        imported(tmp_path, "")
+    assert imported(tmp_path, HEAD).manifest.rows == 0
