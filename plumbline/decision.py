@@ -31,7 +31,7 @@ class Outcome(enum.Enum):
 _SEVERITY = {outcome: severity for severity, outcome in enumerate(Outcome)}
 
 
-class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Source(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """Where a message came from, and when the broker took it in."""
 
     topic: str
@@ -40,14 +40,14 @@ class Source(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     appended_at_ms: Annotated[int, Meta(description="Broker's append time, milliseconds since 1970 UTC.")]
 
 
-class Score(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+class Score(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
     """One model version's answer; `value` is a float32, written so that it reads back to the same bits."""
 
     model_version: int
     value: Annotated[float, Meta(ge=0, le=1)]
 
 
-class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
+class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Why an outcome was chosen: a feature, a rule, or a fault.
 
     kind `feature`: code is a feature's name, and effect is what its value added to the score's logit.
@@ -62,7 +62,7 @@ class Reason(msgspec.Struct, frozen=True, forbid_unknown_fields=True, omit_defau
 MODEL_UNAVAILABLE = Reason("fault", "model_unavailable")
 
 
-class Decision(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="decision"):
+class Decision(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True, tag="decision"):
     """One transaction's answer, and what it was computed from.
 
     history: the int64 values of the declaration's measures, in its order; fingerprint: that declaration.

@@ -43,7 +43,7 @@ Mcc = Annotated[
 ]
 
 
-class Transaction(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+class Transaction(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True):
     """One payment, as its platform reports it."""
 
     transaction_id: Id

@@ -11,8 +11,9 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from features.declaration import FEATURE_NAMES, RAW_STRINGS, fingerprint
+from features.declaration import FEATURE_NAMES, fingerprint
 from features.history import Integers
+from features.sweep import Arrivals
 from plumbline import label as labels
 from plumbline import transaction as transactions
 from plumbline.decision import Decision, Outcome, Reason, Score, Source
@@ -130,19 +131,20 @@ def _decide(
             places.append(n)
         else:
             answers[n] = conflict_of(each, messages[n].source, seen, now_us)
-    history = state.history.advance(arrivals([*applied, *(each for each, _ in new)]))[len(applied) :]
+    taken = arrivals([*applied, *(each for each, _ in new)])
+    history = state.history.advance(taken)[len(applied) :]
     if new:
-        for n, decision in zip(places, _decisions(model, state.policy, new, history, now_us), strict=True):
+        columns = _columns([each for each, _ in new], taken, len(applied), history)
+        for n, decision in zip(places, _decisions(model, state.policy, new, columns, now_us), strict=True):
             answers[n] = decision
     batch.entries.extend(entry for entry in answers if entry is not None)
 
 
 def _decisions(
-    model: Model, policy: Policy | None, new: Sequence[tuple[Transaction, Source]], history: Integers, now_us: int
+    model: Model, policy: Policy | None, new: Sequence[tuple[Transaction, Source]], columns: ModelColumns, now_us: int
 ) -> list[Decision]:
     if policy is None:
         raise AssertionError("a leader journals a policy before its first decision")
-    columns = model_columns([each for each, _ in new], history)
     scored = model.score(columns)
     values: list[float | None] = [None] * len(new) if scored is None else scored.values.tolist()
     outcomes = [decide(each, score, policy) for (each, _), score in zip(new, values, strict=True)]
@@ -162,7 +164,7 @@ def _decisions(
             decided_at=now_us,
         )
         for n, ((each, source), past, score, (outcome, reasons)) in enumerate(
-            zip(new, history.tolist(), values, outcomes, strict=True)
+            zip(new, columns.history.tolist(), values, outcomes, strict=True)
         )
     ]
 
@@ -185,13 +187,19 @@ def _reasons(
 
 def model_columns(each: Sequence[Transaction], history: Integers) -> ModelColumns:
     """The model's inputs for n transactions and their history, int64 [n, measures]."""
-    taken = arrivals(each)
-    texts = {name: [getattr(one, name).encode() for one in each] for name in RAW_STRINGS}
+    return _columns(each, arrivals(each), 0, history)
+
+
+def _columns(each: Sequence[Transaction], taken: Arrivals, begin: int, history: Integers) -> ModelColumns:
+    """The model's inputs, from columns that history has taken already; `each` are its rows from `begin` on."""
     return ModelColumns(
         history=history,
-        occurred_at=taken.times,
-        amount_minor=taken.amounts,
-        latitude_e6=taken.latitudes,
-        longitude_e6=taken.longitudes,
-        **texts,
+        occurred_at=taken.times[begin:],
+        amount_minor=taken.amounts[begin:],
+        latitude_e6=taken.latitudes[begin:],
+        longitude_e6=taken.longitudes[begin:],
+        currency=[one.currency.encode() for one in each],
+        channel=[one.channel.encode() for one in each],
+        mcc=[one.mcc.encode() for one in each],
+        country=[one.country.encode() for one in each],
     )

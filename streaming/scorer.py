@@ -6,6 +6,7 @@ one way to start, and a crash is just another start.
 """
 
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -291,19 +292,21 @@ class _Counts:
 
     def took(self, batch: Batch, decide_seconds: float, journal_seconds: float) -> None:
         """Count one micro-batch that is in the journal now."""
-        decisions = 0
+        counted: Counter[tuple[str, str]] = Counter()
         for entry in batch.entries:
             if isinstance(entry, Decision):
-                decisions += 1
-                self.metrics.counter("plumbline_decisions_total").labels(entry.outcome.value).inc()
-                if not entry.scores:
-                    self.metrics.counter("plumbline_model_unavailable_total").inc()
+                counted["plumbline_decisions_total", entry.outcome.value] += 1
+                counted["plumbline_model_unavailable_total", ""] += not entry.scores
             elif isinstance(entry, Conflict):
-                self.metrics.counter("plumbline_conflicts_total").inc()
+                counted["plumbline_conflicts_total", ""] += 1
             elif isinstance(entry, Rejected):
-                self.metrics.counter("plumbline_rejected_total").labels(entry.source.topic).inc()
+                counted["plumbline_rejected_total", entry.source.topic] += 1
             elif isinstance(entry, LabelApplied):
-                self.metrics.counter("plumbline_labels_total").labels(entry.effect).inc()
+                counted["plumbline_labels_total", entry.effect] += 1
+        for (name, label), count in counted.items():
+            metric = self.metrics.counter(name)
+            (metric.labels(label) if label else metric).inc(count)
+        decisions = sum(count for (name, _), count in counted.items() if name == "plumbline_decisions_total")
         self.metrics.histogram("plumbline_batch_transactions").observe(decisions)
         self.metrics.histogram("plumbline_stage_seconds").labels("decide").observe(decide_seconds)
         self.metrics.histogram("plumbline_stage_seconds").labels("journal").observe(journal_seconds)

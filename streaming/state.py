@@ -8,10 +8,10 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from features.declaration import HISTORY_NAMES, fingerprint
-from features.history import Integers
 from features.sweep import Arrivals, History, places
 from plumbline.decision import Decision, Source
 from plumbline.errors import FingerprintMismatch, StateDiverged
@@ -133,38 +133,34 @@ class State:
 
 def arrivals(entries: Sequence[Decision | LabelApplied | Transaction]) -> Arrivals:
     """Transactions and counted labels, in arrival order, as the columns that history takes."""
-    account_ids, merchant_ids, device_ids = [], [], []
-    times, amounts, is_label = [], [], []
-    latitudes: list[int | None] = []
-    longitudes: list[int | None] = []
-    for entry in entries:
-        if isinstance(entry, LabelApplied):
-            account_ids.append(entry.account_id)
-            merchant_ids.append(entry.merchant_id)
-            device_ids.append("")
-            times.append(entry.label.known_at)
-            amounts.append(0)
-            latitudes.append(None)
-            longitudes.append(None)
-            is_label.append(True)
-            continue
-        each = entry.transaction if isinstance(entry, Decision) else entry
-        account_ids.append(each.account_id)
-        merchant_ids.append(each.merchant_id)
-        device_ids.append(each.device_id)
-        times.append(each.occurred_at)
-        amounts.append(each.amount_minor)
-        latitudes.append(each.latitude_e6)
-        longitudes.append(each.longitude_e6)
-        is_label.append(False)
+    rows = [_row(each) if isinstance(each, LabelApplied) else each for each in entries]
+    each = [one.transaction if isinstance(one, Decision) else one for one in rows]
     return Arrivals(
-        account_ids, merchant_ids, device_ids, _int64(times), _int64(amounts), places(latitudes), places(longitudes),
-        np.array(is_label, np.bool_),
-    )  # fmt: skip
+        account_ids=[one.account_id for one in each],
+        merchant_ids=[one.merchant_id for one in each],
+        device_ids=[one.device_id for one in each],
+        times=np.array([one.occurred_at for one in each], np.int64),
+        amounts=np.array([one.amount_minor for one in each], np.int64),
+        latitudes=places([one.latitude_e6 for one in each]),
+        longitudes=places([one.longitude_e6 for one in each]),
+        is_label=np.array([isinstance(one, LabelApplied) for one in entries], np.bool_),
+    )
 
 
-def _int64(values: list[int]) -> Integers:
-    return np.array(values, np.int64)
+class _LabelRow(msgspec.Struct, frozen=True, gc=False):
+    """A counted label in the place of a transaction: it has a time and two parties, and nothing else."""
+
+    account_id: str
+    merchant_id: str
+    occurred_at: int
+    device_id: str = ""
+    amount_minor: int = 0
+    latitude_e6: None = None
+    longitude_e6: None = None
+
+
+def _row(entry: LabelApplied) -> _LabelRow:
+    return _LabelRow(entry.account_id, entry.merchant_id, entry.label.known_at)
 
 
 def conflict_of(transaction: Transaction, source: Source, status: int, now_us: int) -> Conflict:
