@@ -16,9 +16,26 @@ os.environ.setdefault("NUMBA_CACHE_DIR", os.path.join(tempfile.gettempdir(), f"p
 hypothesis.settings.register_profile("plumbline", deadline=None)
 hypothesis.settings.load_profile("plumbline")
 
+# Whoever asks for one of these needs a system part or loads TensorFlow, and `make check` leaves it out.
+MARKS_OF_FIXTURES = {
+    "kafka": "kafka",
+    "postgres": "postgres",
+    "browser": "browser",
+    "models": "slow",
+    "server": "slow",
+}
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Each test carries the marks of the fixtures it uses, also of those behind its own."""
+    for item in items:
+        for fixture in getattr(item, "fixturenames", ()):
+            if mark := MARKS_OF_FIXTURES.get(fixture):
+                item.add_marker(mark)
 
 
 @pytest.hookimpl(wrapper=True)
