@@ -6,6 +6,8 @@ SHELL := /bin/bash
 
 BIN := .venv/bin
 FAST := not kafka and not slow and not browser and not postgres
+# These load TensorFlow or Beam as soon as they are collected, which alone takes longer than all fast tests.
+HEAVY := tests/features/test_pipeline_history.py tests/serving/test_official.py tests/training tests/audit
 # Two workers: a broker, a browser and a database each take a core of their own.
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
@@ -30,7 +32,7 @@ static:
 	$(BIN)/lint-imports
 
 fast:
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(PYTEST_OPTIONS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(addprefix --ignore=,$(HEAVY)) $(PYTEST_OPTIONS) tests
 
 bench: venv ## Run every benchmark; the last line of each is one JSON object
 	@for module in benchmarks/*.py; do \
