@@ -105,6 +105,15 @@ class ModelServer:
         """Send a signal."""
         self.process.send_signal(number)
 
+    def freeze(self) -> None:
+        """Make it hang: SIGSTOP, and return once every thread of it stands still."""
+        self.process.send_signal(signal.SIGSTOP)
+        os.waitid(os.P_PID, self.process.pid, os.WSTOPPED)
+
+    def thaw(self) -> None:
+        """Let it go on after `freeze`."""
+        self.process.send_signal(signal.SIGCONT)
+
     def kill(self) -> None:
         """End it at once, as a crash would."""
         self.process.kill()

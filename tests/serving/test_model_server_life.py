@@ -151,14 +151,14 @@ def test_a_version_copied_piece_by_piece_is_served_once_it_is_whole(life, client
 def test_a_server_that_hangs_costs_twice_the_deadline_and_is_found_again(life):
     with ModelClient(life.server.target, "plumbline", 500) as hasty:
         until(lambda: scored(hasty))
-        life.server.signal(signal.SIGSTOP)
+        life.server.freeze()
         try:
             started = time.monotonic()
             with pytest.raises(ModelUnavailable, match="DEADLINE_EXCEEDED"):
                 hasty.score(columns(3))
             assert time.monotonic() - started < 3.0  # twice 0.5 s, and what a busy machine adds
         finally:
-            life.server.signal(signal.SIGCONT)
+            life.server.thaw()
         until(lambda: scored(hasty))
 
 
