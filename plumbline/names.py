@@ -37,7 +37,7 @@ TOPIC_SETTINGS: Final[dict[Topic, TopicSettings]] = {
     Topic.DECISIONS: TopicSettings(
         1, {"retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"}
     ),
-    Topic.DEAD_LETTER: TopicSettings(1, {"retention.ms": str(28 * DAY_MS)}),
+    Topic.DEAD_LETTER: TopicSettings(1, {"retention.ms": str(28 * DAY_MS), "message.timestamp.type": "LogAppendTime"}),
     Topic.SCORER_LEASE: TopicSettings(1, {"retention.ms": str(HOUR_MS)}),
 }
 

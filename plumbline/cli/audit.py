@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import os
 import sys
 import time
 from pathlib import Path
@@ -29,6 +28,7 @@ def audit(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Recompute decisions of the journal by the batch path and compare every bit; exit 1 on any difference."""
+    from plumbline.cli.quiet import import_tensorflow_quietly
     from plumbline.errors import InvalidSetting, Refused
     from plumbline.settings import load
     from streaming.snapshot import prehistory
@@ -38,8 +38,6 @@ def audit(
     digest, until_us = prehistory(settings.data_path / "snapshots")
     if digest and archive is None:
         archive = settings.data_path / "archive"
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     from archive.layout import open_archive
 
     if digest and archive is not None and (found := open_archive(archive).manifest.digest) != digest:
@@ -49,6 +47,7 @@ def audit(
         )
     if archive is not None and not digest:
         raise InvalidSetting("audit", "--archive", str(archive), "no archive: the snapshots here began without one")
+    import_tensorflow_quietly()
     from audit.run import Audited
     from audit.run import audit as run
 
