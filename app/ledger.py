@@ -25,6 +25,7 @@ from plumbline.names import Topic
 from plumbline.transaction import SECOND_US
 from store import schema
 from store.alerts import open_count
+from store.audits import newest_audit
 from store.engine import transaction
 from store.ledger import Rows, move_position, next_offset, store
 
@@ -166,7 +167,7 @@ def _count(stored: Stored, rows: Rows, following: int) -> None:
 
 
 def _do_chores(ledger: Ledger, outbox: Outbox, stored: Stored, *, once: bool) -> None:
-    """Publish verdicts and refresh the gauge. A labels topic that fails holds up no decision: the next round tries."""
+    """Publish verdicts and refresh the gauges. A labels topic that fails holds up no decision: the next round tries."""
     try:
         stored.published += outbox.publish()
     except BrokerUnavailable as error:
@@ -175,3 +176,6 @@ def _do_chores(ledger: Ledger, outbox: Outbox, stored: Stored, *, once: bool) ->
         log.warning("verdicts wait to be published", reason=str(error))
     with transaction(ledger.engine) as session:
         ledger.metrics.gauge("plumbline_alerts_open").set(open_count(session))
+        if audit := newest_audit(session):
+            ledger.metrics.gauge("plumbline_audit_compared").set(audit.compared)
+            ledger.metrics.gauge("plumbline_audit_different").set(audit.different)

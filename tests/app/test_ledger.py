@@ -17,6 +17,7 @@ from plumbline.errors import BrokerUnavailable, JournalRefused, LedgerMoved, Unr
 from plumbline.label import parse
 from plumbline.settings import Settings
 from store import schema
+from store.audits import record_audit
 from store.engine import open_engine, transaction
 from store.labels import record_verdict, waiting_verdicts
 from store.ledger import move_position, next_offset
@@ -57,6 +58,26 @@ def test_sql_is_the_journal_and_aborted_transactions_are_not_there(ledger: Ledge
     assert contents(ledger.engine) == expected(records)
     assert stored.sequence == records[-1].offset
     assert ledger.metrics.gauge("plumbline_ledger_sequence")._value.get() == records[-1].offset
+
+
+def test_the_newest_audit_stands_among_the_metrics(ledger: Ledger, writer: JournalWriter) -> None:
+    writer.write(list(entries(10, 1)))
+    for compared, different in ((400, 0), (500, 1)):
+        with transaction(ledger.engine) as session:
+            record_audit(
+                session,
+                started_at=NOW,
+                finished_at=NOW + 1,
+                first_sequence=0,
+                last_sequence=compared,
+                compared=compared,
+                different=different,
+                detail=[],
+            )
+    run(ledger, once=True)
+    text = ledger.metrics.text().decode()
+    assert "plumbline_audit_compared 500.0" in text
+    assert "plumbline_audit_different 1.0" in text
 
 
 def test_storing_the_whole_journal_again_changes_nothing(ledger: Ledger, writer: JournalWriter) -> None:
