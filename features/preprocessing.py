@@ -4,12 +4,11 @@ It is generated from `FEATURES` and runs in one place only, the TensorFlow graph
 it, and the exported model carries it. Rows are padded to a multiple of 64 before the first float is computed and cut
 back after the last, so that a row's numbers are the same to the bit in a batch of any size and at any place in it.
 
-    raw int64 and string columns [n]
-        strings: looked up in their vocabulary, no float       -> int64 [n], 0 = not among the most frequent
-        integers: padded -> transforms -> float32 [n + p, K] -> z-scores -> float32 [n]
+    integers int64 [n]: padded -> transforms -> float32 [n + p, K] -> z-scores -> float32 [n]   preprocessing_fn
+    strings [n]: looked up in the vocabulary that TFT found, no float     -> int64 [n]          index
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import tensorflow as tf
@@ -50,7 +49,7 @@ def padded(tensor: Tensor) -> Tensor:
 
 
 def preprocessing_fn(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Every declared feature by name: float32 [n] within [-8, 8], or int64 [n] for a category.
+    """Every declared number by name, float32 [n] within [-8, 8]; TFT also finds the vocabulary of every category.
 
     inputs: the columns of RAW_SPEC. Mean, variance and vocabularies come from the training window.
     """
@@ -63,8 +62,23 @@ def preprocessing_fn(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     features = {each.name: scaled[:, index] for index, each in enumerate(NUMBERS)}
     for each in CATEGORIES:
         (column,) = each.inputs
-        features[each.name] = _index(inputs[column], each.name, each.vocabulary_max)
+        tft.vocabulary(inputs[column], top_k=each.vocabulary_max, vocab_filename=each.name)
     return features
+
+
+def vocabulary_table(values: Sequence[bytes]) -> Any:
+    """A look-up table of a vocabulary, the most frequent value first. Whoever exports a graph must keep it.
+
+    Its values are constants of the graph: a table that is read from a file has no LiteRT counterpart, nor has one with
+    buckets for unknown values.
+    """
+    keys, numbers = tf.constant(list(values), tf.string), tf.range(1, len(values) + 1, dtype=tf.int64)
+    return tf.lookup.StaticHashTable(tf.lookup.KeyValueTensorInitializer(keys, numbers), default_value=0)
+
+
+def index(strings: Tensor, table: Any) -> Tensor:
+    """1 for the most frequent value, 2 for the next, 0 for values outside the vocabulary; int64 [n] from string [n]."""
+    return table.lookup(strings)
 
 
 def _scaled(plain: Tensor, rows: Tensor) -> Tensor:
@@ -75,12 +89,3 @@ def _scaled(plain: Tensor, rows: Tensor) -> Tensor:
     varies = deviation > DEVIATION_LEAST
     scaled = (plain - mean) / tf.where(varies, deviation, 1.0) * tf.cast(varies, tf.float32)
     return tf.clip_by_value(scaled, -Z_LIMIT, Z_LIMIT)
-
-
-def _index(strings: Tensor, name: str, most: int) -> Tensor:
-    """1 for the most frequent value, 2 for the next, 0 for values outside the vocabulary; int64 [n].
-
-    The shift is made here since a look-up with buckets for unknown values has no LiteRT counterpart.
-    """
-    vocabulary = tft.vocabulary(strings, top_k=most, vocab_filename=name)
-    return tft.apply_vocabulary(strings, vocabulary, default_value=-1, num_oov_buckets=0) + 1

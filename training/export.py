@@ -21,7 +21,16 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from features.declaration import FEATURE_NAMES, FEATURES, fingerprint
-from features.preprocessing import CATEGORIES, NUMBERS, RAW_SPEC, ROWS_MULTIPLE, padded, signature
+from features.preprocessing import (
+    CATEGORIES,
+    NUMBERS,
+    RAW_SPEC,
+    ROWS_MULTIPLE,
+    index,
+    padded,
+    signature,
+    vocabulary_table,
+)
 from plumbline.errors import FingerprintMismatch, Refused
 from plumbline.policy import Policy
 from training.model import Network
@@ -37,18 +46,23 @@ _ORDER: Final = [[*NUMBERS, *CATEGORIES].index(each) for each in FEATURES]
 
 
 class Transform(tf.Module):
-    """TFT's graph as a tf.function of raw columns: layer 3 by itself, before there is a network."""
+    """TFT's graph and the vocabularies it found, as a tf.function of raw columns: layer 3 without a network."""
 
     def __init__(self, analysis: Path) -> None:
         super().__init__()
         output = tft.TFTransformOutput(str(analysis))
         # As an attribute of the exported object, or its vocabularies would be left behind.
         self.layer = output.transform_features_layer()
-        self.vocabulary_sizes = [output.vocabulary_size_by_name(each.name) for each in CATEGORIES]
+        vocabularies = {each.name: output.vocabulary_by_name(each.name) for each in CATEGORIES}
+        self.vocabulary_sizes = [len(vocabularies[each.name]) for each in CATEGORIES]
+        self.tables = {name: vocabulary_table(values) for name, values in vocabularies.items()}
         self.features = tf.function(self._features, input_signature=[signature()], jit_compile=False)
 
     def _features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         found = self.layer({name: inputs[name] for name in RAW_SPEC})
+        for each in CATEGORIES:
+            (column,) = each.inputs
+            found[each.name] = index(inputs[column], self.tables[each.name])
         return {name: found[name] for name in FEATURE_NAMES}
 
 

@@ -16,7 +16,7 @@ from training.model import Network, Shape, build, edges_of
 
 WARM_UP: Final = 0.1
 VALIDATION_FRAUDS: Final = 200
-"""With fewer frauds a validation slice says less than it costs: then every row trains, and the schedule ends the fit."""
+"""With fewer, a validation slice says less than it costs: then every row trains, and the schedule ends the fit."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,9 @@ Float32 = npt.NDArray[np.float32]
 QUANTILES: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.95, 0.98, 0.99, 0.995, 0.998)
 """Where steps end: every eighth, and finer where the rare and telling values lie. The outer ends are ±Z_LIMIT."""
 
+WIDTH_LEAST: Final = 1e-3
+"""Of a step, in standard deviations of its number."""
+
 PRODUCT_LENGTH: Final = 64
 """Longest sum that a matrix product may make here. TensorFlow may share a longer one among its threads, at places that
 depend on how many rows there are, and a row's score must not depend on that: wide layers are several products, added
@@ -85,8 +88,9 @@ class Steps(keras.layers.Layer):
     def call(self, numbers: Tensor) -> Tensor:
         """Steps of n rows."""
         low, high = self.edges[:, :-1], self.edges[:, 1:]
-        # An interval without width (a number that takes few values) is one that begins behind the last value.
-        inside = high > low
+        # An interval almost without width (a number that takes few values) would turn a last bit into a leap: it is
+        # made one that begins behind the last value.
+        inside = high - low > WIDTH_LEAST
         start, width = np.where(inside, low, 2 * Z_LIMIT), np.where(inside, high - low, 1)
         column = tf.expand_dims(numbers, 2)  # an index with None is no LiteRT operation
         return tf.concat(
@@ -144,7 +148,7 @@ class NumberTokens(keras.layers.Layer):
 def edges_of(numbers: Float32) -> Float32:
     """Edges of the steps of each column, float32 [K, len(QUANTILES) + 2], from training rows [n, K].
 
-    Edges that fall together leave intervals without width.
+    Edges may fall together.
     """
     inner = np.quantile(numbers, QUANTILES, axis=0).T.astype(np.float32)
     outer = np.full((numbers.shape[1], 1), Z_LIMIT, np.float32)
