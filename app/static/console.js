@@ -95,7 +95,10 @@
       polling = null;
       state("on");
     });
-    document.body.addEventListener("htmx:sse:error", () => { state("off"); fallBack(stream); });
+    // refused, out of reach, or broken off: ask from time to time until the extension has the stream back
+    for (const name of ["htmx:response:error", "htmx:error", "htmx:sse:error"]) {
+      stream.addEventListener(name, () => { clearTimeout(late); state("off"); fallBack(stream); });
+    }
     stream.addEventListener("alert", (event) => {
       const news = JSON.parse(event.detail.data);
       known = Math.max(known, Number(event.detail.id));

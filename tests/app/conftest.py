@@ -58,12 +58,24 @@ class Console:
         """A browser; logged in as the person of a role where one is given."""
         client = self.app.test_client()
         if role is not None:
-            answer = log_in(client, f"{role}@bank.example")
+            answer = send_log_in(client, f"{role}@bank.example")
             assert answer.status_code == 302, answer.text
         return client
 
 
-def log_in(client: FlaskClient, name: str, password: str = PASSWORD, **extra: Any) -> Any:
+@pytest.fixture
+def log_in() -> Callable[..., Any]:
+    """A function that sends the log-in form: client, name, password, and more fields."""
+    return send_log_in
+
+
+@pytest.fixture
+def token_of() -> Callable[[str], str]:
+    """A function that finds the CSRF token in a page."""
+    return csrf
+
+
+def send_log_in(client: FlaskClient, name: str, password: str = PASSWORD, **extra: Any) -> Any:
     """Send the log-in form, with its token, as a browser would."""
     token = csrf(client.get("/login").text)
     return client.post("/login", data={"email": name, "password": password, "csrf_token": token, **extra})
