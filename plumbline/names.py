@@ -7,6 +7,8 @@ from typing import Final, Literal
 HOUR_MS: Final = 3_600_000
 DAY_MS: Final = 24 * HOUR_MS
 
+DEAD_LETTER_MAX_BYTES: Final = 2 * 2**20
+
 
 @enum.unique
 class Topic(enum.Enum):
@@ -37,7 +39,15 @@ TOPIC_SETTINGS: Final[dict[Topic, TopicSettings]] = {
     Topic.DECISIONS: TopicSettings(
         1, {"retention.ms": "-1", "retention.bytes": "-1", "message.timestamp.type": "LogAppendTime"}
     ),
-    Topic.DEAD_LETTER: TopicSettings(1, {"retention.ms": str(28 * DAY_MS), "message.timestamp.type": "LogAppendTime"}),
+    Topic.DEAD_LETTER: TopicSettings(
+        1,
+        {
+            "retention.ms": str(28 * DAY_MS),
+            "message.timestamp.type": "LogAppendTime",
+            # The largest message that the other topics take, in base64, still fits.
+            "max.message.bytes": str(DEAD_LETTER_MAX_BYTES),
+        },
+    ),
     Topic.SCORER_LEASE: TopicSettings(1, {"retention.ms": str(HOUR_MS)}),
 }
 

@@ -27,6 +27,7 @@ from kafka.errors import (
 )
 
 from plumbline.errors import BrokerUnavailable, NotFound
+from plumbline.names import DEAD_LETTER_MAX_BYTES
 
 log = structlog.get_logger()
 
@@ -39,7 +40,7 @@ DELIVERY_MS: Final = 60_000
 QUIET_SECONDS: Final = 10.0
 FETCH_BYTES: Final = 8 * 2**20
 BATCH_BYTES: Final = 128 * 2**10
-REQUEST_BYTES: Final = 1_000_000
+REQUEST_BYTES: Final = DEAD_LETTER_MAX_BYTES
 
 _UNREACHABLE: Final = (
     KafkaConnectionError,
