@@ -8,19 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from features.declaration import FEATURE_NAMES, fingerprint
 from features.history import Integers
 from features.sweep import Arrivals
 from plumbline import label as labels
+from plumbline import policy as policies
 from plumbline import transaction as transactions
 from plumbline.decision import Decision, Outcome, Reason, Score, Source
-from plumbline.errors import Invalid, InvalidControl
+from plumbline.errors import Invalid
 from plumbline.journal import ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
 from plumbline.policy import Policy, decide
-from plumbline.refusal import explained
 from plumbline.transaction import Transaction
 from serving.client import Scored
 from serving.columns import ModelColumns
@@ -74,10 +73,9 @@ def process(
 
 def _apply_control(state: State, message: Message, batch: Batch, now_us: int) -> None:
     try:
-        policy = msgspec.json.decode(message.raw, type=Policy)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        reason = explained(InvalidControl, "control", Policy, message.raw, error)
-        batch.entries.append(_rejected(message, reason, batch, now_us))
+        policy = policies.parse(message.raw)
+    except Invalid as error:
+        batch.entries.append(_rejected(message, error, batch, now_us))
         return
     state.policy = policy
     batch.entries.append(ControlApplied(policy=policy, source=message.source, journaled_at=now_us))
