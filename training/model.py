@@ -118,7 +118,8 @@ class NumberTokens(keras.layers.Layer):
         _, self.count, self.length = shape
         self.together = max(1, PRODUCT_LENGTH // self.length)
         self.groups = -(-self.count // self.together)
-        limit = math.sqrt(6 / (self.length + self.width))
+        # Small at first, as if all numbers shared one layer: tokens that start near nothing overfit less.
+        limit = math.sqrt(6 / (self.count * (self.length + self.width)))
         self.kernel = self.add_weight(
             shape=(self.groups, self.together, self.length, self.width),
             initializer=keras.initializers.RandomUniform(-limit, limit, self.seed),

@@ -19,7 +19,7 @@ from plumbline.transaction import DAY_US
 _TRANSACTION_COLUMNS = (
     "sequence", "account_id", "merchant_id", "device_id", "occurred_at", "amount_minor", "latitude_e6", "longitude_e6",
 )  # fmt: skip
-_LABEL_COLUMNS = ("sequence", "account_id", "merchant_id", "known_at", "verdict")
+_LABEL_COLUMNS = ("sequence", "transaction_id", "account_id", "merchant_id", "known_at", "verdict")
 DAYS_A_PART = 7
 
 
@@ -49,13 +49,20 @@ def ensure_history(archive: Archive, cache: Path, keep_us: tuple[int, int]) -> P
 
 
 def read_part(path: str, part: Part) -> Iterator[pa.RecordBatch]:
-    """The arrivals of one part, as the pipeline wants them; of labels only those that say fraud."""
+    """The arrivals of one part, as the pipeline wants them; of labels the first that says fraud of a transaction.
+
+    All labels must come in one part, or the second of a transaction would count again.
+    """
     archive = open_archive(path)
     if part.kind == "transactions":
         yield from archive.transactions(part.since_us, part.until_us, _TRANSACTION_COLUMNS)
     else:
         labels = archive.labels(part.since_us, part.until_us, _LABEL_COLUMNS)
-        yield from labels.filter(pc.equal(labels["verdict"], "fraud")).combine_chunks().to_batches()
+        frauds = labels.filter(pc.equal(labels["verdict"], "fraud"))
+        first: dict[str, int] = {}
+        for row, transaction_id in enumerate(frauds["transaction_id"].to_pylist()):
+            first.setdefault(transaction_id, row)
+        yield from frauds.take(pa.array(first.values(), pa.int64())).combine_chunks().to_batches()
 
 
 def _parts(archive: Archive, until_us: int) -> Iterator[Part]:

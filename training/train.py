@@ -20,7 +20,7 @@ from features.analysis import write_analysis
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES
 from plumbline.policy import Policy
 from training.dataset import examples, frauds_known, write_rows
-from training.evaluate import load, score_rows, suggest
+from training.evaluate import Loaded, load, score_rows, suggest
 from training.export import Exported, Transform, publish, save
 from training.fit import OnEpoch, Recipe, fit, strategy
 from training.metrics import ScoredRows, known_from, measure, without_known
@@ -101,6 +101,15 @@ def train(
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Trained(version, int(version.name), metrics, policy, rows, fitted.losses)
+
+
+def scores_of(archive: Archive, windows: Windows, version: Loaded, cache: Path) -> ScoredRows:
+    """All test rows of an archive with their batch history, scored by a version in this process, and the truth."""
+    history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us))
+    with tempfile.TemporaryDirectory(prefix="plumbline-scores-") as scratch:
+        file = Path(scratch) / "test.parquet"
+        write_rows(archive, history, windows.test, None, file)
+        return score_rows(file, version.score)
 
 
 def measure_as_published(archive: Archive, windows: Windows, scored: ScoredRows) -> dict[str, float]:

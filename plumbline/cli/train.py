@@ -1,9 +1,10 @@
 """`plumbline train`: an archive becomes the next version of the model, under the base path that servers watch."""
 
+import contextlib
 import json
-import os
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -25,12 +26,13 @@ def train(
 ) -> None:
     """Train a model on an archive and export it."""
     from plumbline import settings
+    from plumbline.cli.quiet import import_tensorflow_quietly
     from plumbline.errors import InvalidSetting
 
     given = settings.load()
     if auto == (train is not None and test is not None) or (train is None) != (test is None):
         raise InvalidSetting("train", "days", f"--train {train} --test {test}", "both --train and --test, or --auto")
-    _quiet()
+    import_tensorflow_quietly()
     from archive.layout import open_archive
     from training.fit import Recipe
     from training.train import train as run
@@ -78,35 +80,19 @@ def _span(archive: Any) -> tuple[int, int]:
     return first, last
 
 
-def _quiet() -> None:
-    """Set what must be set before TensorFlow is imported: Keras 3 for TFT, and warnings alone from native code."""
-    import logging
-    import warnings
+@contextlib.contextmanager
+def _bars() -> Iterator[Any]:
+    """Progress on standard error, a line a step, whose time runs while it works."""
+    from rich.console import Console
+    from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-    os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")
-    for name in ("absl", "tensorflow"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
+    tasks: dict[str, Any] = {}
+    with Progress(*columns, console=Console(file=sys.stderr)) as progress:
 
+        def tell(step: str, done: int, whole: int) -> None:
+            if step not in tasks:
+                tasks[step] = progress.add_task(step, total=whole or None)
+            progress.update(tasks[step], completed=done, total=whole or None)
 
-class _bars:  # noqa: N801 - used as a function that opens a block
-    """Progress bars on standard error: a line a step, whose time runs while it works."""
-
-    def __enter__(self) -> Any:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
-
-        columns = (SpinnerColumn(), TextColumn("{task.description:<10}"), BarColumn(), TimeElapsedColumn())
-        self._progress = Progress(*columns, console=Console(file=sys.stderr))
-        self._tasks: dict[str, Any] = {}
-        self._progress.start()
-        return self._tell
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def _tell(self, step: str, done: int, whole: int) -> None:
-        if step not in self._tasks:
-            self._tasks[step] = self._progress.add_task(step, total=whole or None)
-        self._progress.update(self._tasks[step], completed=done, total=whole or None)
+        yield tell
