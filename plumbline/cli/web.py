@@ -9,7 +9,8 @@ import typer
 def web(
     host: Annotated[str | None, typer.Option(help="Address to listen on. [default: from the settings]")] = None,
     port: Annotated[
-        int | None, typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one. [default: from the settings]")
+        int | None,
+        typer.Option(min=0, max=65535, help="Port to listen on; 0 takes a free one. [default: from the settings]"),
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the address as one JSON object.")] = False,
 ) -> None:
