@@ -73,6 +73,7 @@ def guard(app: Flask, settings: Settings, sessions: Sessions) -> None:
         SECURITY_FRESHNESS=SHIFT,
         SECURITY_FRESHNESS_GRACE_PERIOD=datetime.timedelta(0),
         SECURITY_STATIC_FOLDER=None,
+        SECURITY_FLASH_MESSAGES=False,  # the log-in page says by itself what it wants
         PERMANENT_SESSION_LIFETIME=IDLE,
         SESSION_PROTECTION="strong",
     )

@@ -50,10 +50,10 @@ class ReasonWords:
 
 @dataclass(frozen=True, slots=True)
 class Row:
-    """One kind of measure over several windows: a cell a window, empty where it is not measured."""
+    """One kind of measure over the page's windows; cells: (text, whether it is 0), empty where it is not measured."""
 
     text: str
-    cells: tuple[str, ...]
+    cells: tuple[tuple[str, bool], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,18 +161,19 @@ def history(decision: Decision) -> list[Group]:
 
 def _group(table: str, values: Sequence[Any], currency: str) -> Group:
     spoken: Any = language()
-    cells: dict[str, dict[str, str]] = {}
+    cells: dict[str, dict[str, tuple[str, bool]]] = {}
     singles = []
     for measure in declaration.measures_of(table):
-        shown = measure_value(measure, int(values[_MEASURES[measure.name][0]]), currency)
+        value = int(values[_MEASURES[measure.name][0]])
+        shown = measure_value(measure, value, currency)
         if measure.window:
-            cells.setdefault(measure.kind, {})[measure.window] = shown
+            cells.setdefault(measure.kind, {})[measure.window] = (shown, value == 0)
         else:
             singles.append((measure_text(measure), shown))
     return Group(
         title=str(_ENTITIES.get(table, table)),
         rows=tuple(
-            Row(measure_words(table, kind, "", spoken), tuple(row.get(window, "") for window in WINDOWS))
+            Row(measure_words(table, kind, "", spoken), tuple(row.get(window, ("", True)) for window in WINDOWS))
             for kind, row in cells.items()
         ),
         singles=tuple(singles),

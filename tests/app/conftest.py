@@ -184,7 +184,7 @@ class Payment:
     amount_minor: int
 
 
-def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 900) -> None:
+def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 1200) -> None:
     """A month of habits, a quarter of an hour of live traffic, some frauds in it, labels and an exact audit."""
     rng = random.Random(20260801)
     payments = []
@@ -198,12 +198,13 @@ def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 900) -
     payments.sort(key=lambda payment: payment.at)
     before = len(payments)
     for place in range(live):
-        at = now_us - 900 * SECOND_US + place * SECOND_US + rng.randrange(SECOND_US)
+        at = now_us - 900 * SECOND_US + 900 * SECOND_US * place // live - rng.randrange(12 * SECOND_US)
         number = rng.randrange(accounts)
         fraud = rng.random() < 0.05
         merchant = rng.choice(MERCHANTS[6:]) if fraud else rng.choice(MERCHANTS[:6])
         amount = rng.randrange(40_000, 480_000) if fraud else max(150, int(rng.lognormvariate(8.2, 0.6)))
         payments.append(Payment(at, f"acc-{1000 + number}", merchant, f"d-{number}", amount))
+    payments[before:] = sorted(payments[before:], key=lambda payment: payment.at)
     rows = Rows()
     seen: dict[str, list[Payment]] = {}
     labelled: list[Decision] = []

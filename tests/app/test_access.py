@@ -146,6 +146,18 @@ def test_log_in_leads_nowhere_else(console, log_in, wanted):
     assert not answer.headers.get("Location", "/").startswith(("//", "/\\"))
 
 
+def test_log_in_leads_back_to_the_page_that_was_asked_for(console, log_in):
+    client = console.client()
+    asked = client.get("/alerts?outcome=review").headers["Location"]
+    page = client.get(asked).text
+    wanted = re.search(r'name="next" value="([^"]*)"', page)[1]
+    assert log_in(client, "analyst@bank.example", next=wanted).headers["Location"] == "/alerts?outcome=review"
+
+
+def test_a_strangers_first_page_is_the_plain_form(console):
+    assert 'class="notice' not in console.client().get("/", follow_redirects=True).text
+
+
 @pytest.mark.parametrize(
     "wanted", ["https://evil.example/", "//evil.example/", "/\\evil.example", "evil", "/a\n/b", ""]
 )

