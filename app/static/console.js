@@ -134,10 +134,8 @@
     const help = $("#help");
     if (!help || !window.tinykeys) return;
     $("[data-help]").addEventListener("click", () => help.showModal());
-    const bindings = {
-      "g o": go("/"),
-      "g q": go("/alerts"),
-      "g t": go("/transactions"),
+    const places = { "g o": go("/"), "g q": go("/alerts"), "g t": go("/transactions") };
+    const actions = {
       j: () => { const next = $("a[rel=next]"); if (next) next.click(); else step(1); },
       k: () => step(-1),
       f: () => choose("fraud"),
@@ -147,13 +145,14 @@
       "/": () => { const search = $("[data-search]"); if (search) search.focus(); else go("/transactions?find")(); },
       "Shift+?": () => help.showModal(),
     };
-    const guarded = Object.fromEntries(
+    const guarded = (bindings) => Object.fromEntries(
       Object.entries(bindings).map(([key, action]) => [key, (event) => act(event, action)]),
     );
     // off while typing; a chosen radio button or a link under focus is no typing
     const typing = (event) => event.repeat || event.isComposing || event.ctrlKey || event.metaKey || event.altKey ||
       event.target.matches("textarea, select, [contenteditable], input:not([type=radio], [type=checkbox])");
-    window.tinykeys.tinykeys(window, guarded, { ignore: typing });
+    // two listeners: in one, `g` alone would wait for what may follow it; chosen by itself it only marks a button
+    for (const bindings of [places, actions]) window.tinykeys.tinykeys(window, guarded(bindings), { ignore: typing });
   }
 
   // --- conveniences ----------------------------------------------------------------------------------------------

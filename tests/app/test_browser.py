@@ -70,6 +70,12 @@ def opened(browser: Browser, address: str, troubles: list[str], **options) -> tu
     return context, page
 
 
+def arrive(page: Page, pattern: str) -> None:
+    """Wait until a page is there and drawn: Chromium ignores keys before a page's first frame."""
+    page.wait_for_url(pattern)
+    page.evaluate("new Promise((drawn) => requestAnimationFrame(() => requestAnimationFrame(drawn)))")
+
+
 def test_a_new_alert_is_announced_and_the_list_stays_still_until_asked(
     browser, address, console, insert_alert, troubles
 ):
@@ -119,17 +125,21 @@ def test_an_alert_is_judged_by_three_keys_and_the_next_one_opens(browser, addres
     with Session(console.engine) as session:
         queue = [found.id for found in open_alerts(session, 3)]
     context, page = opened(browser, address, troubles)
+    arrive(page, "**/")
     page.keyboard.press("g")
     page.keyboard.press("q")
-    page.wait_for_url("**/alerts")
+    arrive(page, "**/alerts")
     page.keyboard.press("j")
     page.keyboard.press("Enter")
-    page.wait_for_url(f"**/alerts/{queue[0]}")
+    arrive(page, f"**/alerts/{queue[0]}")
     for number, (key, said) in enumerate((("f", "fraud"), ("g", "genuine"))):
         page.keyboard.press(key)
         expect(page.locator(f"input[value={said}]")).to_be_checked()
         page.keyboard.press("Enter")
-        page.wait_for_url(f"**/alerts/{queue[number + 1]}")
+        arrive(page, f"**/alerts/{queue[number + 1]}")
+    page.keyboard.press("g")
+    page.keyboard.press("q")
+    arrive(page, "**/alerts")
     with Session(console.engine) as session:
         assert [alert(session, each).status for each in queue] == ["closed", "closed", "open"]
     assert troubles == []
@@ -141,6 +151,7 @@ def test_keys_are_off_while_a_note_is_typed(browser, address, console, troubles)
         first = open_alerts(session, 1)[0].id
     context, page = opened(browser, address, troubles)
     page.goto(f"/alerts/{first}")
+    arrive(page, f"**/alerts/{first}")
     page.keyboard.press("n")
     page.keyboard.type("found g q u f j/")
     assert page.locator("#note").input_value() == "found g q u f j/"
