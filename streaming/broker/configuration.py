@@ -36,6 +36,10 @@ share.coordinator.state.topic.num.partitions=1
 group.min.session.timeout.ms=1000
 group.initial.rebalance.delay.ms=0
 
+# After a crash the controller takes the same node back once the old one's session has run out: 3 s instead of 9.
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+
 # Threads and buffers for a laptop that also runs everything else.
 num.network.threads=2
 num.io.threads=4
