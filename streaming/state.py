@@ -4,6 +4,7 @@ A leader and a standby, a restart and the backfill of an archive all come to the
 in the same order. A snapshot is a cache of it.
 """
 
+import itertools
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Final
@@ -108,10 +109,7 @@ class State:
         return taken
 
     def _fold_rows(self, rows: list[tuple[int, Decision | LabelApplied]]) -> None:
-        status = self.admit([entry.transaction for _, entry in rows if isinstance(entry, Decision)])
-        for _, entry in rows:
-            if isinstance(entry, LabelApplied) and (row := self.known.find(entry.label.transaction_id)) >= 0:
-                self.known.mark_fraud(row)
+        status = self._admit_in_order([entry for _, entry in rows])
         history = self.history.advance(arrivals([entry for _, entry in rows]))
         decided = iter(status)
         for n, (sequence, entry) in enumerate(rows):
@@ -129,6 +127,18 @@ class State:
                     f"{history[n, at]}: the snapshot does not belong to this journal; remove it to rebuild from the "
                     "journal, or backfill the archive that came before it"
                 )
+
+    def _admit_in_order(self, entries: Sequence[Decision | LabelApplied]) -> list[int]:
+        """`admit` of every decision; a label marks what is known at its place, and never what comes after it."""
+        status: list[int] = []
+        for is_label, run in itertools.groupby(entries, lambda entry: isinstance(entry, LabelApplied)):
+            if not is_label:
+                status += self.admit([entry.transaction for entry in run if isinstance(entry, Decision)])
+                continue
+            for entry in run:
+                if isinstance(entry, LabelApplied) and (row := self.known.find(entry.label.transaction_id)) >= 0:
+                    self.known.mark_fraud(row)
+        return status
 
 
 def arrivals(entries: Sequence[Decision | LabelApplied | Transaction]) -> Arrivals:

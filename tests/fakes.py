@@ -1,0 +1,114 @@
+"""Hand-written stand-ins for what a test needs to steer: a model's client, a clock, messages with offsets."""
+
+import json
+from collections import Counter
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from features.declaration import FEATURE_NAMES, fingerprint
+from plumbline.decision import Source
+from plumbline.errors import ModelUnavailable
+from serving.client import About, Scored
+from serving.columns import ModelColumns
+from streaming.batch import Message
+from streaming.model import Model
+
+NOW = 1_700_000_000_000_000
+"""The present of most tests, microseconds."""
+
+
+class Clock:
+    """A clock that a test sets."""
+
+    def __init__(self, now_us: int = NOW) -> None:
+        self.now_us = now_us
+
+    def __call__(self) -> int:
+        return self.now_us
+
+
+class FakeClient:
+    """A model whose score is a plain function of a row's history and amount, and which a test can switch off.
+
+    down: no call is answered; mute: no explanation is; fingerprints: what each version says it was trained under.
+    """
+
+    def __init__(self, version: int = 1) -> None:
+        self.version = version
+        self.down = False
+        self.mute = False
+        self.fingerprints: dict[int, str] = {}
+        self.features = len(FEATURE_NAMES)
+        self.calls: Counter[str] = Counter()
+
+    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+        """Scores of n rows."""
+        self._called("score")
+        return Scored(scores_of(columns), self.version if version is None else version)
+
+    def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
+        """Effects that fall from 3 to below 0, feature by feature."""
+        self._called("explain")
+        if self.mute:
+            raise ModelUnavailable("the fake explains nothing")
+        return np.tile(3 - np.arange(self.features, dtype=np.float32), (len(columns), 1))
+
+    def about(self, version: int | None = None) -> About:
+        """Fingerprint and version."""
+        self._called("about")
+        asked = self.version if version is None else version
+        return About(self.fingerprints.get(asked, fingerprint()), asked)
+
+    def _called(self, name: str) -> None:
+        self.calls[name] += 1
+        if self.down:
+            raise ModelUnavailable("the fake is down")
+
+
+def scores_of(columns: ModelColumns) -> npt.NDArray[np.float32]:
+    """The fake's scores, float32 [n]: any change of a row's history changes its score."""
+    weights = np.arange(1, columns.history.shape[1] + 1)
+    mixed = (columns.history % 10_007 @ weights + columns.amount_minor * 31) % 9_973
+    return (mixed / 9_973).astype(np.float32)
+
+
+def fake_model(client: FakeClient | None = None, clock: Clock | None = None) -> Model:
+    """The scorer's view of a fake."""
+    return Model(client or FakeClient(), clock or Clock())
+
+
+class Numbered:
+    """Messages of a topic, each with the next offset."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.next = 0
+
+    def message(self, raw: bytes) -> Message:
+        """These bytes as the topic's next message."""
+        self.next += 1
+        return Message(Source(self.topic, 0, self.next - 1, NOW // 1000), raw)
+
+
+def payment(number: int, **changes: Any) -> dict[str, Any]:
+    """A transaction as JSON fields."""
+    return {
+        "transaction_id": f"t{number}", "occurred_at": NOW - 10**9 + number * 10**6, "account_id": f"a{number % 3}",
+        "merchant_id": f"m{number % 2}", "device_id": f"d{number % 4}", "amount_minor": 100 + number,
+        "currency": "EUR", "channel": "ecom", "mcc": "5411", "country": "DE",
+        "latitude_e6": 52_000_000 + number, "longitude_e6": 13_000_000 - number,
+    } | changes  # fmt: skip
+
+
+def told(number: int, of: int, verdict: str = "fraud", **changes: Any) -> dict[str, Any]:
+    """A label about the payment of that number, as JSON fields."""
+    return {
+        "label_id": f"l{number}", "transaction_id": f"t{of}", "verdict": verdict, "source": "analyst", "known_at": NOW,
+    } | changes  # fmt: skip
+
+
+def raw(fields: dict[str, Any]) -> bytes:
+    """JSON fields as a message's bytes."""
+    return json.dumps(fields).encode()

@@ -1,0 +1,195 @@
+"""Snapshots: read back whole, or refused with the reason; none is seen half-written; old ones survive a fault."""
+
+import errno
+import json
+import os
+import shutil
+
+import numpy as np
+import pytest
+
+from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
+from plumbline.policy import DEFAULT_POLICY
+from streaming.batch import process
+from streaming.known import Known
+from streaming.snapshot import freeze, newest, prehistory, read, sequences, write
+from streaming.snapshots import Snapshots
+from streaming.state import State
+from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
+
+
+def state_of(payments, sequence=None):
+    state = State(Known(100), policy=DEFAULT_POLICY, archive_digest="abc", archive_until_us=5)
+    topics = {name: Numbered(name) for name in ("transactions", "labels")}
+    process(
+        state, fake_model(), transaction=[topics["transactions"].message(raw(payment(n))) for n in range(payments)],
+        now_us=NOW,
+    )  # fmt: skip
+    process(state, fake_model(), label=[topics["labels"].message(raw(told(1, 0)))], now_us=NOW)
+    state.sequence = payments if sequence is None else sequence
+    return state
+
+
+def contents(state):
+    manifest, arrays = freeze(state)
+    return manifest, {name: (array.dtype, array.tolist()) for name, array in arrays.items()}
+
+
+def test_what_was_written_is_read_back_and_goes_on_alike(tmp_path):
+    state = state_of(20)
+    place = write(tmp_path / "snapshots", freeze(state))
+    again = read(place, 100)
+    assert contents(again) == contents(state)
+    later = [Numbered("transactions").message(raw(payment(n))) for n in range(15, 30)]
+    assert (
+        process(again, fake_model(), transaction=later, now_us=NOW).entries
+        == process(state, fake_model(), transaction=later, now_us=NOW).entries
+    )
+
+
+def test_an_empty_state_can_be_kept_too(tmp_path):
+    write(tmp_path, freeze(State(Known(10))))
+    found, refused = newest(tmp_path, 10)
+    assert (found.sequence, found.positions, found.policy, refused) == (-1, {}, None, [])
+
+
+def test_a_frozen_state_is_not_touched_by_what_comes_later(tmp_path):
+    state = state_of(5)
+    frozen, before = freeze(state), contents(state)
+    process(state, fake_model(), transaction=[Numbered("transactions").message(raw(payment(77)))], now_us=NOW)
+    assert contents(read(write(tmp_path, frozen), 100)) == before
+
+
+def test_the_newest_two_stay(tmp_path):
+    for sequence in (5, 9, 30, 200):
+        write(tmp_path, freeze(state_of(3, sequence)))
+    assert sorted(sequences(tmp_path)) == [30, 200]
+    assert newest(tmp_path, 100)[0].sequence == 200
+
+
+def test_one_taken_again_at_the_same_place_replaces_the_old_one(tmp_path):
+    write(tmp_path, freeze(state_of(3, 7)))
+    write(tmp_path, freeze(state_of(8, 7)))
+    assert len(newest(tmp_path, 100)[0].known) == 8
+
+
+def flip(file, at):
+    content = bytearray(file.read_bytes())
+    content[at] ^= 1
+    file.write_bytes(content)
+
+
+def truncate(file):
+    os.truncate(file, file.stat().st_size // 2)
+
+
+def change(file, **fields):
+    file.write_text(json.dumps(json.loads(file.read_text()) | fields))
+
+
+DAMAGE = {
+    "a changed bit in the arrays": (lambda place: flip(place / "state.npz", 500), SnapshotRefused),
+    "arrays cut short": (lambda place: truncate(place / "state.npz"), SnapshotRefused),
+    "no arrays": (lambda place: (place / "state.npz").unlink(), SnapshotRefused),
+    "a manifest cut short": (lambda place: truncate(place / "manifest.json"), SnapshotRefused),
+    "no manifest": (lambda place: (place / "manifest.json").unlink(), SnapshotRefused),
+    "an empty folder": (lambda place: [each.unlink() for each in place.iterdir()], SnapshotRefused),
+    "another format": (lambda place: change(place / "manifest.json", format=99), SnapshotRefused),
+    "an unknown field": (lambda place: change(place / "manifest.json", more=1), SnapshotRefused),
+    "another declaration": (lambda place: change(place / "manifest.json", fingerprint="0" * 16), FingerprintMismatch),
+}
+
+
+@pytest.mark.parametrize("name", DAMAGE)
+def test_a_damaged_one_is_refused_by_name_and_the_older_one_is_used(tmp_path, name):
+    damage, kind = DAMAGE[name]
+    write(tmp_path, freeze(state_of(3, 5)))
+    place = write(tmp_path, freeze(state_of(6, 9)))
+    damage(place)
+    with pytest.raises(kind, match=str(place)):
+        read(place, 100)
+    found, refused = newest(tmp_path, 100)
+    assert found.sequence == 5
+    assert [type(each) for each in refused] == [kind]
+
+
+def test_one_of_another_declaration_says_which_and_what_to_do(tmp_path):
+    place = write(tmp_path, freeze(state_of(3)))
+    change(place / "manifest.json", fingerprint="feedfeedfeedfeed")
+    with pytest.raises(FingerprintMismatch, match="feedfeedfeedfeed") as raised:
+        read(place, 100)
+    assert raised.value.found == "feedfeedfeedfeed"
+
+
+def test_when_all_are_damaged_there_is_none_and_every_reason_is_told(tmp_path):
+    for sequence in (5, 9):
+        flip(write(tmp_path, freeze(state_of(3, sequence))) / "state.npz", 300)
+    found, refused = newest(tmp_path, 100)
+    assert found is None
+    assert len(refused) == 2
+
+
+def test_a_half_written_one_is_never_seen(tmp_path):
+    write(tmp_path, freeze(state_of(3, 5)))
+    shutil.copytree(tmp_path / "5", tmp_path / ".unfinished-9-1")
+    (tmp_path / "notes.txt").write_text("not ours")
+    assert sequences(tmp_path) == [5]
+    assert newest(tmp_path, 100)[0].sequence == 5
+
+
+@pytest.mark.parametrize("where", ["savez", "fsync"])
+def test_a_full_disk_leaves_the_older_ones_and_no_rest(tmp_path, monkeypatch, where):
+    write(tmp_path, freeze(state_of(3, 5)))
+
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(*{"savez": (np, "savez"), "fsync": (os, "fsync")}[where], full)
+    with pytest.raises(Unready, match=r"No space left on device.*make room"):
+        write(tmp_path, freeze(state_of(6, 9)))
+    monkeypatch.undo()
+    assert [each.name for each in tmp_path.iterdir()] == ["5"]
+    assert newest(tmp_path, 100)[0].sequence == 5
+
+
+def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    with pytest.raises(Unready, match=f"no snapshot could be written to {tmp_path}/file/snapshots"):
+        write(tmp_path / "file" / "snapshots", freeze(state_of(3)))
+
+
+def test_the_archive_that_history_began_with_is_told_even_when_the_newest_is_broken(tmp_path):
+    assert prehistory(tmp_path) == ("", None)
+    write(tmp_path, freeze(state_of(3, 5)))
+    truncate(write(tmp_path, freeze(state_of(3, 6))) / "manifest.json")
+    assert prehistory(tmp_path) == ("abc", 5)
+
+
+def test_a_smaller_memory_keeps_the_newest(tmp_path):
+    place = write(tmp_path, freeze(state_of(20)))
+    small = read(place, 6)
+    known = [n for n in range(20) if small.known.find(f"t{n}") >= 0]
+    assert known == list(range(14, 20))
+
+
+def test_a_leader_takes_one_when_enough_entries_have_passed(tmp_path):
+    leader, state = Snapshots(tmp_path, every=100), state_of(3, 1000)
+    leader.consider(state)
+    state.sequence = 1099
+    leader.consider(state)
+    assert sequences(tmp_path) == []
+    state.sequence = 1100
+    leader.consider(state)
+    state.sequence = 1101
+    leader.finish(state)
+    assert sorted(sequences(tmp_path)) == [1100, 1101]
+
+
+def test_a_snapshot_that_fails_meanwhile_does_not_stop_the_leader(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    leader, state = Snapshots(tmp_path / "file", every=1), state_of(3, 10)
+    leader.consider(state)
+    state.sequence = 20
+    leader.consider(state)
+    with pytest.raises(Unready):
+        leader.finish(state)
