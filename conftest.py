@@ -21,6 +21,7 @@ MARKS_OF_FIXTURES = {
     "kafka": "kafka",
     "postgres": "postgres",
     "browser": "browser",
+    "life": "slow",
     "models": "slow",
     "server": "slow",
 }
