@@ -1,4 +1,4 @@
-"""Hand-written stand-ins for what a test needs to steer: a model's client, a clock, messages with offsets."""
+"""Hand-written stand-ins for what a test steers: a model's client, a clock, messages as a broker numbers them."""
 
 import json
 from collections import Counter

@@ -1,4 +1,4 @@
-"""Snapshots: read back whole, or refused with the reason; none is seen half-written; old ones survive a fault."""
+"""Snapshots: read back whole, or refused with the reason; a half-written one is never seen."""
 
 import errno
 import json
