@@ -1,7 +1,6 @@
 """A micro-batch: every message becomes exactly one entry, a fault never approves, and state is the fold of entries."""
 
 import itertools
-import itertools
 import struct
 
 import numpy as np
