@@ -1,0 +1,138 @@
+"""Comparing bit by bit: an honest decision agrees, and each kind of tampering shows in exactly its layer."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import numpy as np
+import pytest
+
+from audit.batch_path import Versions, inputs
+from audit.compare import LAYERS, SHOWN_MOST, Report, compare
+from features.declaration import HISTORY_NAMES, fingerprint
+from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Score, Source
+from plumbline.errors import ModelVersionNotFound
+from plumbline.policy import DEFAULT_POLICY, decide
+from plumbline.transaction import Transaction
+from tests.fakes import NOW, payment
+
+POLICIES = {DEFAULT_POLICY.version: DEFAULT_POLICY}
+
+
+class SumModel:
+    """A stand-in for a loaded version: a plain function of the inputs."""
+
+    def call(self, signature: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
+        assert signature == "transform"
+        return {"total": given["history"].sum(axis=1).astype(np.float32), "amount": given["amount_minor"]}
+
+    def score(self, given: dict[str, Any]) -> np.ndarray:
+        return ((given["history"].sum(axis=1) + given["amount_minor"]) % 997 / 997).astype(np.float32)
+
+
+class OneVersion(Versions):
+    """Version 1 is the stand-in."""
+
+    def __init__(self) -> None:
+        super().__init__(Path("unused"))
+        self._loaded[1] = SumModel()  # type: ignore[assignment]
+
+
+def honest(rows: int) -> tuple[list[tuple[int, Decision]], np.ndarray]:
+    """Numbered decisions as a scorer would have made them, and their histories."""
+    history = np.random.default_rng(1).integers(0, 1000, (rows, len(HISTORY_NAMES)))
+    transactions = [msgspec.convert(payment(n), Transaction) for n in range(rows)]
+    scores = SumModel().score(inputs(transactions, history)).tolist()
+    decisions = []
+    for n, (transaction, score) in enumerate(zip(transactions, scores, strict=True)):
+        outcome, reasons = decide(transaction, score, DEFAULT_POLICY)
+        decision = Decision(
+            transaction=transaction, source=Source("transactions", 0, n, NOW // 1000),
+            history=tuple(history[n].tolist()), fingerprint=fingerprint(), scores=(Score(1, score),), policy_version=DEFAULT_POLICY.version,
+            outcome=outcome, reasons=reasons, decided_at=NOW,
+        )  # fmt: skip
+        decisions.append((n + 10, decision))
+    return decisions, history
+
+
+def compared(decisions: Sequence[tuple[int, Decision]], history: np.ndarray, found: np.ndarray | None = None) -> Report:
+    report = Report()
+    found = np.ones(len(decisions), np.bool_) if found is None else found
+    compare(report, decisions, history, found, POLICIES, OneVersion())
+    return report
+
+
+def tampered(at: int, **changes: Any) -> Report:
+    decisions, history = honest(20)
+    sequence, decision = decisions[at]
+    decisions[at] = sequence, msgspec.structs.replace(decision, **changes)
+    return compared(decisions, history)
+
+
+def test_honest_decisions_agree_in_every_layer() -> None:
+    report = compared(*honest(20))
+    assert report.compared == dict.fromkeys(LAYERS, 20)
+    assert (report.decisions_different, report.differences) == (0, [])
+    assert (report.first_sequence, report.last_sequence) == (10, 29)
+
+
+def test_a_changed_history_integer_shows_in_the_history_with_both_bits() -> None:
+    decisions, _ = honest(20)
+    values = list(decisions[4][1].history)
+    values[2] += 1
+    report = tampered(4, history=tuple(values))
+    first = report.differences[0]
+    assert (first.layer, first.name, first.sequence) == ("history", HISTORY_NAMES[2], 14)
+    assert first.journaled == f"0x{values[2]:016x} ({values[2]})"
+    assert first.recomputed == f"0x{values[2] - 1:016x} ({values[2] - 1})"
+    assert report.different == {"history": 1, "features": 1, "score": 0, "outcome": 0}
+
+
+def test_a_score_that_is_one_ulp_off_shows_in_the_score_alone() -> None:
+    value = honest(20)[0][3][1].scores[0].value
+    off = float(np.nextafter(np.float32(value), np.float32(0)))
+    report = tampered(3, scores=(Score(1, off),))
+    assert report.different == {"history": 0, "features": 0, "score": 1, "outcome": 0}
+    assert report.differences[0].journaled != report.differences[0].recomputed
+
+
+def test_a_changed_outcome_shows_in_the_outcome_alone() -> None:
+    was = honest(20)[0][5][1].outcome
+    other = Outcome.DECLINE if was is not Outcome.DECLINE else Outcome.APPROVE
+    report = tampered(5, outcome=other)
+    assert report.different == {"history": 0, "features": 0, "score": 0, "outcome": 1}
+    assert (report.differences[0].journaled, report.differences[0].recomputed) == (other.value, was.value)
+
+
+def test_a_policy_that_the_journal_never_introduced_is_a_difference() -> None:
+    report = tampered(6, policy_version="elsewhere")
+    assert report.different == {"history": 0, "features": 0, "score": 0, "outcome": 1}
+    assert report.differences[0].name == "policy_version"
+
+
+def test_a_decision_without_a_score_is_counted_apart_and_its_outcome_still_compared() -> None:
+    transaction = honest(20)[0][7][1].transaction
+    outcome, _ = decide(transaction, None, DEFAULT_POLICY)
+    report = tampered(7, scores=(), outcome=outcome, reasons=(MODEL_UNAVAILABLE,))
+    assert report.decisions_different == 0
+    assert (report.unscored, report.compared["score"], report.compared["outcome"]) == (1, 19, 20)
+
+
+def test_a_row_that_the_batch_path_does_not_have_is_a_difference() -> None:
+    decisions, history = honest(3)
+    report = compared(decisions, history, np.array([True, False, True]))
+    assert report.different["history"] == 1
+    assert report.differences[0].recomputed == "absent"
+
+
+def test_the_list_of_differences_ends_but_the_count_does_not() -> None:
+    decisions, history = honest(SHOWN_MOST + 50)
+    report = compared(decisions, history + 1)
+    assert len(report.differences) == SHOWN_MOST
+    assert report.different["history"] == SHOWN_MOST + 50
+
+
+def test_a_version_whose_files_are_gone_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ModelVersionNotFound, match=r"model version 7 .*bring its files"):
+        Versions(tmp_path).loaded(7)
