@@ -48,10 +48,16 @@ def honest(rows: int) -> tuple[list[tuple[int, Decision]], np.ndarray]:
     for n, (transaction, score) in enumerate(zip(transactions, scores, strict=True)):
         outcome, reasons = decide(transaction, score, DEFAULT_POLICY)
         decision = Decision(
-            transaction=transaction, source=Source("transactions", 0, n, NOW // 1000),
-            history=tuple(history[n].tolist()), fingerprint=fingerprint(), scores=(Score(1, score),), policy_version=DEFAULT_POLICY.version,
-            outcome=outcome, reasons=reasons, decided_at=NOW,
-        )  # fmt: skip
+            transaction=transaction,
+            source=Source("transactions", 0, n, NOW // 1000),
+            history=tuple(history[n].tolist()),
+            fingerprint=fingerprint(),
+            scores=(Score(1, score),),
+            policy_version=DEFAULT_POLICY.version,
+            outcome=outcome,
+            reasons=reasons,
+            decided_at=NOW,
+        )
         decisions.append((n + 10, decision))
     return decisions, history
 
