@@ -1,0 +1,80 @@
+"""A small archive with a pattern to find, and raw rows of every kind, for the tests beside it."""
+
+import numpy as np
+import pyarrow as pa
+
+from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, write_archive
+from features.declaration import ABSENT, HISTORY, RAW_STRINGS
+
+DAY = 86_400_000_000
+FIRST = 18_000 * DAY
+DAYS, ROWS = 50, 8000
+
+
+def small_archive(folder, seed=0):
+    """50 days, 8,000 transactions; one in 20 is fraud: high amounts, mostly by mail order, known two days later."""
+    random = np.random.default_rng(seed)
+    occurred_at = FIRST + np.sort(random.integers(0, DAYS * DAY, ROWS))
+    fraud = random.random(ROWS) < 0.05
+    amount = np.exp(random.normal(8, 0.7, ROWS) + 1.5 * fraud).astype(np.int64)
+    located = random.random(ROWS) < 0.5
+    accounts = [f"account-{n}" for n in random.integers(0, 200, ROWS)]
+    merchants = [f"merchant-{n}" for n in random.integers(0, 60, ROWS)]
+    transactions = pa.table(
+        {
+            "transaction_id": [f"t{n:06}" for n in range(ROWS)],
+            "occurred_at": occurred_at,
+            "account_id": accounts,
+            "merchant_id": merchants,
+            "device_id": ["" if n == 0 else f"device-{n}" for n in random.integers(0, 250, ROWS)],
+            "amount_minor": amount,
+            "currency": random.choice(["EUR", "GBP"], ROWS, p=[0.8, 0.2]),
+            "channel": np.where(
+                fraud & (random.random(ROWS) < 0.7), "ecom", random.choice(["pos", "ecom", "atm"], ROWS)
+            ),
+            "mcc": random.choice(["5411", "5812", "4111"], ROWS),
+            "country": random.choice(["FR", "DE"], ROWS),
+            "latitude_e6": pa.array(random.integers(40_000_000, 50_000_000, ROWS), pa.int32(), mask=~located),
+            "longitude_e6": pa.array(random.integers(0, 10_000_000, ROWS), pa.int32(), mask=~located),
+        },
+        schema=TRANSACTION_SCHEMA,
+    )
+    at = np.flatnonzero(fraud)
+    labels = pa.table(
+        {
+            "label_id": [f"l{n}" for n in at],
+            "transaction_id": [f"t{n:06}" for n in at],
+            "account_id": [accounts[n] for n in at],
+            "merchant_id": [merchants[n] for n in at],
+            "verdict": ["fraud"] * len(at),
+            "source": ["chargeback"] * len(at),
+            "known_at": occurred_at[at] + 2 * DAY,
+            "note": [""] * len(at),
+        },
+        schema=LABEL_SCHEMA,
+    )
+    return write_archive(folder, [transactions], labels, "test")
+
+
+def raw_rows(n, seed=0):
+    """Raw inputs of n rows: ordinary, extreme, never seen before, with and without a place, known and unknown words."""
+    random = np.random.default_rng(seed)
+    history = np.exp(random.uniform(0, 14, (n, len(HISTORY)))).astype(np.int64)
+    history[random.random(history.shape) < 0.3] = 0
+    for index, measure in enumerate(HISTORY):
+        if measure.kind.startswith("seconds_since"):
+            history[random.random(n) < 0.3, index] = -1
+        if measure.kind.endswith("_e6"):
+            history[:, index] = random.integers(-90_000_000, 90_000_000, n)
+            history[random.random(n) < 0.3, index] = ABSENT
+    columns = {
+        "history": history,
+        "occurred_at": random.integers(0, 2**53, n),
+        "amount_minor": np.exp(random.uniform(0, 27, n)).astype(np.int64),
+        "latitude_e6": np.where(random.random(n) < 0.3, ABSENT, random.integers(-90_000_000, 90_000_000, n)),
+        "longitude_e6": np.where(random.random(n) < 0.3, ABSENT, random.integers(-180_000_000, 180_000_000, n)),
+    }
+    words = [b"EUR", b"GBP", b"pos", b"ecom", b"5411", b"FR", b"", "不".encode(), b"unknown"]
+    return columns | {
+        name: np.array([words[i] for i in random.integers(0, len(words), n)], object) for name in RAW_STRINGS
+    }

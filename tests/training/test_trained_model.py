@@ -1,0 +1,255 @@
+"""From a small archive to an exported model, and what that model promises: names, shapes, bits, reasons, LiteRT."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
+
+import numpy as np
+import pytest
+import tensorflow as tf
+
+from archive.layout import open_archive
+from features.analysis import write_analysis
+from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.preprocessing import CATEGORIES, NUMBERS, Z_LIMIT
+from plumbline.errors import FingerprintMismatch, Refused
+from plumbline.policy import Policy
+from training.dataset import Examples, examples, frauds_known, write_rows
+from training.evaluate import load, load_version, score_rows, suggest
+from training.export import CARD_NAME, EXTRA, Exported, Transform, publish, save, versions
+from training.fit import Fitted, Recipe, fit, strategy
+from training.past import ensure_history
+from training.windows import Windows, parse_days
+
+ROOT = Path(__file__).parents[2]
+WINDOWS = Windows(parse_days("2019-04-23..2019-05-11"), 2, parse_days("2019-05-14..2019-05-18"))
+
+
+def beside(name):
+    spec = importlib.util.spec_from_file_location(name, Path(__file__).with_name(f"{name}.py"))
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+small = beside("small")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything that one training leaves behind."""
+
+    folder: Path
+    archive: Path
+    cache: Path
+    test_file: Path
+    examples: Examples
+    fitted: Fitted
+    exported: Exported
+    version: Path
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("training")
+    archive = small.small_archive(folder / "archive")
+    cache, base = folder / "cache", folder / "models" / "small"
+    history = ensure_history(archive, cache, (WINDOWS.train.since_us, WINDOWS.test.until_us))
+    train_file, test_file = folder / "train.parquet", folder / "test.parquet"
+    write_rows(archive, history, WINDOWS.train, WINDOWS.cut_off_us, train_file)
+    write_rows(archive, history, WINDOWS.test, None, test_file)
+    write_analysis([train_file], folder / "analysis")
+    transform = Transform(folder / "analysis")
+    learnable = examples(train_file, transform.features)
+    fitted = fit(learnable, transform.vocabulary_sizes, Recipe(epochs=4, batch_rows=128), strategy(1))
+    exported = Exported(transform, fitted.network)
+    base.mkdir(parents=True)
+    version = publish(save(exported, base), base, {"name": "small"}, Policy(version="v"))
+    return Made(folder, archive.path, cache, test_file, learnable, fitted, exported, version)
+
+
+@pytest.fixture(scope="module")
+def model(made):
+    return load_version(made.version)
+
+
+def logit(scores):
+    scores = scores.astype(np.float64)
+    return np.log(scores / (1 - scores))
+
+
+def test_the_loss_falls_and_unseen_frauds_score_high(made, model):
+    assert made.fitted.losses[-1] < 0.8 * made.fitted.losses[0]
+    rows = score_rows(made.test_file, model.score)
+    assert rows.scores[rows.frauds].mean() > 3 * rows.scores[~rows.frauds].mean()
+
+
+def test_signatures_have_the_names_types_and_shapes_that_clients_rely_on(model):
+    inputs = model.model.signatures["serving_default"].structured_input_signature[1]
+    wanted = {"history": ([None, len(HISTORY_NAMES)], tf.int64)}
+    wanted |= {name: ([None], tf.int64) for name in ("occurred_at", "amount_minor", "latitude_e6", "longitude_e6")}
+    wanted |= {name: ([None], tf.string) for name in ("currency", "channel", "mcc", "country")}
+    assert {name: (spec.shape.as_list(), spec.dtype) for name, spec in inputs.items()} == wanted
+    for n in (0, 1, 65):
+        columns = small.raw_rows(n)
+        score = model.call("serving_default", columns)
+        assert list(score) == ["score"]
+        assert (score["score"].dtype, score["score"].shape) == (np.float32, (n,))
+        features = model.call("transform", columns)
+        assert set(features) == set(FEATURE_NAMES)
+        for each in (*NUMBERS, *CATEGORIES):
+            expected = np.int64 if each.is_category else np.float32
+            assert (features[each.name].dtype, features[each.name].shape) == (expected, (n,)), each.name
+        effects = model.call("explain", columns)["effects"]
+        assert (effects.dtype, effects.shape) == (np.float32, (n, len(FEATURE_NAMES)))
+    about = model.model.signatures["about"](ping=tf.constant([1], tf.int64))["fingerprint"]
+    assert about.numpy() == fingerprint().encode()
+
+
+def test_every_number_is_finite_whatever_the_row(model):
+    columns = small.raw_rows(4096, seed=5)
+    scores = model.score(columns)
+    assert np.all((scores >= 0) & (scores <= 1))
+    features = model.call("transform", columns)
+    for each in NUMBERS:
+        assert np.all(np.abs(features[each.name]) <= Z_LIMIT), each.name
+
+
+@pytest.mark.parametrize("onednn", ["0", "1"])
+def test_a_row_has_the_same_bits_in_a_batch_of_any_size(made, onednn):
+    environ = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn, "PYTHONPATH": str(ROOT)}
+    program = [sys.executable, str(Path(__file__).with_name("batches.py")), str(made.version)]
+    done = subprocess.run(program, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    found = json.loads(done.stdout.splitlines()[-1])
+    assert len(found) == 21
+    assert set(found.values()) == {0}, found
+
+
+def test_a_row_has_the_same_bits_at_any_place_and_beside_any_rows(model):
+    columns = small.raw_rows(300, seed=1)
+    whole = model.score(columns)
+    random = np.random.default_rng(2)
+    for _ in range(20):
+        rows = random.permutation(300)[: random.integers(1, 300)]
+        assert np.array_equal(model.score({name: column[rows] for name, column in columns.items()}), whole[rows])
+
+
+def test_what_trained_is_what_serves_to_the_bit(made, model):
+    found = score_rows(made.test_file, model.score)
+    features = examples(made.test_file, made.exported.transform.features)
+    logits = made.fitted.network.whole(
+        [tf.constant(features.numbers), tf.constant(features.categories)], training=False
+    )
+    np.testing.assert_allclose(found.scores, tf.sigmoid(logits[:, 0]).numpy(), atol=1e-6)
+    served = small.raw_rows(100)
+    in_process = made.exported.transform.features({name: tf.constant(column) for name, column in served.items()})
+    exported = model.call("transform", served)
+    for name in FEATURE_NAMES:
+        assert np.array_equal(in_process[name].numpy(), exported[name]), name
+
+
+def test_effects_are_the_change_of_the_log_odds_when_one_feature_is_left_out(made, model):
+    columns = small.raw_rows(64, seed=3)
+    features = model.call("transform", columns)
+    effects = model.call("explain", columns)["effects"]
+    numbers = np.stack([features[each.name] for each in NUMBERS], axis=1)
+    categories = np.stack([features[each.name] for each in CATEGORIES], axis=1).astype(np.int32)
+    network = made.fitted.network.whole
+    whole = network([numbers, categories], training=False).numpy()[:, 0]
+    for each in (NUMBERS[0], NUMBERS[20], NUMBERS[-1], *CATEGORIES):
+        without_numbers, without_categories = numbers.copy(), categories.copy()
+        if each.is_category:
+            without_categories[:, CATEGORIES.index(each)] = 1
+        else:
+            without_numbers[:, NUMBERS.index(each)] = 0
+        without = network([without_numbers, without_categories], training=False).numpy()[:, 0]
+        np.testing.assert_allclose(effects[:, FEATURE_NAMES.index(each.name)], whole - without, atol=2e-5)
+    np.testing.assert_allclose(logit(model.score(columns)), whole, atol=2e-4, rtol=1e-3)
+
+
+def test_converts_to_litert_with_built_in_operations_alone(model):
+    served = model.model.signatures["serving_default"]
+    converter = tf.lite.TFLiteConverter.from_concrete_functions([served], model.model)
+    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
+    interpreter = tf.lite.Interpreter(model_content=converter.convert())
+    columns = small.raw_rows(130, seed=4)
+    given = {name: np.array(column.tolist()) if column.dtype == object else column for name, column in columns.items()}
+    found = interpreter.get_signature_runner()(**given)["score"]
+    np.testing.assert_allclose(found, model.score(columns), atol=1e-6, rtol=0)
+
+
+def test_a_model_of_another_declaration_is_refused(made, tmp_path):
+    other = tmp_path / "1"
+    shutil.copytree(made.version, other)
+    card = other / EXTRA / CARD_NAME
+    card.write_text(json.dumps({**json.loads(card.read_text()), "fingerprint": "0" * 16}))
+    with pytest.raises(FingerprintMismatch, match="0000000000000000"):
+        load_version(other)
+    card.unlink()
+    with pytest.raises(Refused, match=CARD_NAME):
+        load_version(other)
+
+
+def test_versions_count_up_and_never_replace_one(made, tmp_path):
+    base = tmp_path / "base"
+    (base / "7").mkdir(parents=True)
+    (base / "7" / "saved_model.pb").touch()
+    model = tmp_path / "model"
+    model.mkdir()
+    folder = publish(model, base, {}, Policy(version="p"))
+    assert (folder.name, versions(base)) == ("8", [7, 8])
+    assert json.loads((folder / EXTRA / CARD_NAME).read_text())["fingerprint"] == fingerprint()
+
+
+def test_labels_count_from_when_they_were_known(made):
+    archive = open_archive(made.archive)
+    all_known = frauds_known(archive, None)
+    by_half = frauds_known(archive, small.FIRST + 25 * small.DAY)
+    assert by_half < all_known
+    assert 0.35 * len(all_known) < len(by_half) < 0.6 * len(all_known)
+
+
+def test_history_is_computed_once(made):
+    archive = open_archive(made.archive)
+    keep = (WINDOWS.train.since_us, WINDOWS.test.until_us)
+    before = sorted((path.name, path.stat().st_mtime_ns) for path in made.cache.rglob("*.parquet"))
+    assert ensure_history(archive, made.cache, keep).parent == made.cache
+    assert sorted((path.name, path.stat().st_mtime_ns) for path in made.cache.rglob("*.parquet")) == before
+
+
+def test_the_suggested_policy_declines_what_is_nearly_certain_and_reviews_what_comes_next(made, model):
+    rows = score_rows(made.test_file, model.score)
+    policy = suggest(rows, "suggested", review_share=0.05)
+    reviewed = (rows.scores >= policy.review_at) & (rows.scores < policy.decline_at)
+    assert 1 <= np.count_nonzero(reviewed) <= 0.05 * len(rows.scores)
+    declined = rows.scores >= policy.decline_at
+    assert policy.decline_at == 2.0 or rows.frauds[declined].mean() >= 0.9
+
+
+def test_two_devices_train_too_from_the_command_line(made, tmp_path):
+    command = [
+        sys.executable, "-m", "plumbline.cli.main", "train", "--archive", str(made.archive),
+        "--train", str(WINDOWS.train), "--delay-days", "2", "--test", str(WINDOWS.test), "--devices", "2",
+        "--epochs", "3", "--models-dir", str(tmp_path / "models"), "--history-cache", str(made.cache), "--json",
+    ]  # fmt: skip
+    environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout)
+    assert result["version"] == 1
+    assert result["auc"] > 0.8
+    card = json.loads((Path(result["folder"]) / EXTRA / CARD_NAME).read_text())
+    assert card["metrics"]["ap"] == result["ap"]
+    assert card["feature_names"] == list(FEATURE_NAMES)
+    assert list((tmp_path / "data" / "tensorboard").rglob("events.*"))
+    assert [each.name for each in Path(result["folder"]).parent.iterdir()] == ["1"]
+    scores = load(Path(result["folder"])).score(small.raw_rows(70))
+    assert np.all(np.isfinite(scores))
