@@ -1,4 +1,4 @@
-"""`plumbline schemas`: docs/schemas, docs/reference.md and docs/features.md are written from the declarations."""
+"""`plumbline schemas`: docs/schemas, docs/reference.md and docs/declaration.md are written from the declarations."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,14 +12,14 @@ def schemas(
         bool, typer.Option("--check", help="Write nothing; fail when a file is missing or stale.")
     ] = False,
 ) -> None:
-    """Write the JSON Schemas of the topics' records, the reference and the features' page, or check them."""
-    from features.page import page as features_page
+    """Write the JSON Schemas of the topics' records, the reference and the declaration, or check them."""
+    from features.page import page as declaration_page
     from plumbline.cli.main import VERBS
     from plumbline.errors import Refused
     from plumbline.reference import page
     from plumbline.schemas import documents
 
-    wanted = {docs / "reference.md": page(VERBS), docs / "features.md": features_page()}
+    wanted = {docs / "reference.md": page(VERBS), docs / "declaration.md": declaration_page()}
     wanted |= {docs / "schemas" / name: text for name, text in documents().items()}
     stale = [path for path, text in wanted.items() if not _holds(path, text)]
     stale += [path for path in sorted((docs / "schemas").glob("*.json")) if path not in wanted]
