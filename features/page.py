@@ -7,7 +7,7 @@ from features.declaration import FEATURES, HISTORY, TABLES, fingerprint
 
 OPENING: Final = f"""# The declaration in tables
 
-Written by `plumbline schemas` from `features/declaration.py`; [features](features.md) says what it means. Its fingerprint is
+Written by `plumbline schemas` from `features/declaration.py`; [features](features.md) says what it means. Fingerprint:
 `{fingerprint()}`.
 """
 
