@@ -9,6 +9,7 @@ part is a process of its own, as in production; latencies are from a transaction
 """
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -25,8 +26,11 @@ import msgspec
 import numpy as np
 from kafka import TopicPartition
 
+from archive.layout import open_archive
+from archive.rows import transactions_of
 from demo.parts import Part, start, step
 from plumbline import transaction as language
+from plumbline.decision import Outcome, Source
 from plumbline.names import Topic
 from streaming.broker.local import LocalBroker
 from streaming.kafka import close_producer, end_offsets, idempotent_producer, reader, transactional_producer
@@ -35,27 +39,31 @@ BATCH: Final = 512
 HALF: Final = 0.5
 DRAIN_SECONDS: Final = 120.0
 _BARE_TOPIC: Final = Topic.DEAD_LETTER.value
+_JOURNAL: Final = Topic.DECISIONS.value
 
 
 def main() -> int:
     """Run it; exit code 1 when the ratio is below the promised 0.35."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.stream", description=__doc__)
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
-    parser.add_argument("--transactions", type=int, default=100_000, help="of each throughput run")
+    parser.add_argument("--transactions", type=int, default=80_000, help="of each throughput run")
     parser.add_argument("--rounds", type=int, default=2, help="of bare loop and path, in turn")
     parser.add_argument("--latency-seconds", type=float, default=30.0)
-    parser.add_argument("--models-dir", type=Path, help="base path with a version; one is trained when not given")
+    parser.add_argument("--data-dir", type=Path, help="with archive/ and models/plumbline/; made when not given")
     parser.add_argument("--bare", nargs=2, metavar=("BOOTSTRAP", "MESSAGES"), help=argparse.SUPPRESS)
-    parser.add_argument("--send", nargs=4, metavar=("BOOTSTRAP", "FIRST", "MESSAGES", "RATE"), help=argparse.SUPPRESS)
+    parser.add_argument(
+        "--send", nargs=5, metavar=("BOOTSTRAP", "ARCHIVE", "FIRST", "MESSAGES", "RATE"), help=argparse.SUPPRESS
+    )
     asked = parser.parse_args()
     if asked.bare:
         bare_loop(asked.bare[0], int(asked.bare[1]))
         return 0
     if asked.send:
-        send(asked.send[0], int(asked.send[1]), int(asked.send[2]), float(asked.send[3]))
+        bootstrap, archive, first, count, rate = asked.send
+        send(bootstrap, Path(archive), int(first), int(count), float(rate))
         return 0
     with tempfile.TemporaryDirectory(prefix="plumbline-benchmark-") as folder:
-        figures = measure(Path(folder), asked.transactions, asked.rounds, asked.latency_seconds, asked.models_dir)
+        figures = measure(Path(folder), asked.transactions, asked.rounds, asked.latency_seconds, asked.data_dir)
     if asked.json:
         print(json.dumps(figures))
     else:
@@ -64,11 +72,12 @@ def main() -> int:
     return 0 if figures["path_ratio"] >= 0.35 else 1
 
 
-def measure(folder: Path, count: int, rounds: int, latency_seconds: float, models: Path | None) -> dict[str, float]:
+def measure(folder: Path, count: int, rounds: int, latency_seconds: float, data: Path | None) -> dict[str, float]:
     """All figures; the folder is used for everything that is written."""
     environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)}
-    if models is None:
-        models = _trained(folder, environ)
+    if data is None:
+        data = _prepared(folder, environ)
+    archive, models = data / "archive", data / "models" / "plumbline"
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
@@ -84,23 +93,24 @@ def measure(folder: Path, count: int, rounds: int, latency_seconds: float, model
         for _ in range(rounds):
             _say(f"sending {count:,} messages")
             score.child.stop(30)  # it must not take them while they are being sent
-            _run(["--send", broker.bootstrap, str(sent), str(count), "0"])
+            _run(["--send", broker.bootstrap, str(archive), str(sent), str(count), "0"])
             sent += count
             _say("bare loop")
             before = _end(broker.bootstrap, _BARE_TOPIC)
             _run(["--bare", broker.bootstrap, str(count)])
             bare.append(_rate(broker.bootstrap, _BARE_TOPIC, before, count))
             _say("whole path")
-            before = _end(broker.bootstrap, Topic.DECISIONS.value)
+            before = _end(broker.bootstrap, _JOURNAL)
             score = _part(stack, "score", environ, folder, "--json")
-            path.append(_rate(broker.bootstrap, Topic.DECISIONS.value, before, count))
+            path.append(_rate(broker.bootstrap, _JOURNAL, before, count))
             _say(f"bare loop {bare[-1]:,.0f}/s, whole path {path[-1]:,.0f}/s")
         peak = statistics.median(path)
-        latency_count = int(peak * HALF * latency_seconds)
+        left = open_archive(archive).manifest.rows - sent
+        latency_count = min(int(peak * HALF * latency_seconds), left)
         _say(f"latency at {peak * HALF:,.0f}/s")
-        before = _end(broker.bootstrap, Topic.DECISIONS.value)
-        _run(["--send", broker.bootstrap, str(sent), str(latency_count), str(peak * HALF)])
-        latencies = _latencies(broker.bootstrap, before, latency_count)
+        before = _end(broker.bootstrap, _JOURNAL)
+        _run(["--send", broker.bootstrap, str(archive), str(sent), str(latency_count), str(peak * HALF)])
+        latencies, alerts, unscored = _decided(broker.bootstrap, before, latency_count)
         memory = {"broker": broker.pid, "serve": serve.child.pid, "score": score.child.pid}
         return {
             "path_per_second": round(peak, 1),
@@ -110,37 +120,23 @@ def measure(folder: Path, count: int, rounds: int, latency_seconds: float, model
             **{name: round(float(np.percentile(latencies, share)), 1)
                for name, share in (("p50_ms", 50), ("p99_ms", 99), ("p999_ms", 99.9))},
             **{f"{name}_peak_mib": round(_peak_mib(pid), 1) for name, pid in memory.items()},
+            "alert_share_ratio": round(alerts, 4),
+            "unscored": unscored,
             "transactions": sent + latency_count,
         }  # fmt: skip
 
 
-def messages(first: int, count: int, now_us: int) -> Iterator[tuple[bytes, bytes]]:
-    """Key and value of transactions first.. of an endless made-up stream: 20,000 accounts, 2,000 merchants.
-
-    now_us: time of the last; they are a millisecond apart.
-    """
-    draw = np.random.default_rng(first)
-    accounts, merchants = draw.integers(20_000, size=count).tolist(), draw.zipf(1.3, count) % 2000
-    amounts = draw.lognormal(7.5, 1.1, count).astype(np.int64).tolist()
-    channels, countries = draw.integers(4, size=count).tolist(), draw.integers(3, size=count).tolist()
-    for n in range(count):
-        account = f"a{accounts[n]}"
-        yield account.encode(), language.encode(
-            language.Transaction(
-                transaction_id=f"b{first + n}", occurred_at=now_us - (count - n) * 1000, account_id=account,
-                merchant_id=f"m{merchants[n]}", device_id=f"d{accounts[n]}", amount_minor=amounts[n] + 1,
-                currency="EUR", channel=("pos", "ecom", "atm", "transfer")[channels[n]],
-                mcc=("5411", "5812", "4829", "5999")[channels[n]],
-                country=("DE", "FR", "CN")[countries[n]],
-                latitude_e6=48_000_000 + accounts[n], longitude_e6=8_000_000 + accounts[n],
-            )
-        )  # fmt: skip
+def messages(archive: Path, first: int, count: int) -> Iterator[tuple[bytes, bytes]]:
+    """Key and value of `count` of the archive's transactions, from the one numbered `first` on, in arrival order."""
+    rows = itertools.chain.from_iterable(transactions_of(batch) for batch in open_archive(archive).transactions())
+    for each in itertools.islice(rows, first, first + count):
+        yield each.account_id.encode(), language.encode(each)
 
 
-def send(bootstrap: str, first: int, count: int, rate: float) -> None:
+def send(bootstrap: str, archive: Path, first: int, count: int, rate: float) -> None:
     """Send messages to the transactions topic, evenly at `rate` a second (0: at once), and wait for all."""
     producer = idempotent_producer(bootstrap, linger_ms=0 if rate else 5)
-    prepared = list(messages(first, count, time.time_ns() // 1000))
+    prepared = list(messages(archive, first, count))
     begun = time.monotonic()
     for n, (key, value) in enumerate(prepared):
         if rate and (wait := begun + n / rate - time.monotonic()) > 0.001:
@@ -167,12 +163,13 @@ def bare_loop(bootstrap: str, count: int) -> None:
     close_producer(producer, 10)
 
 
-def _trained(folder: Path, environ: dict[str, str]) -> Path:
-    _say("training a model to score with")
+def _prepared(folder: Path, environ: dict[str, str]) -> Path:
+    """A simulated bank, and a model and policy that fit it, so that as many alerts are explained as in real life."""
+    _say("simulating a bank, and training a model to score with")
     archive = folder / "archive"
-    step(environ, "simulate", "--to", str(archive), "--accounts", "1000", "--days", "60", "--json")
+    step(environ, "simulate", "--to", str(archive), "--accounts", "4000", "--days", "80", "--json")
     step(environ, "train", "--archive", str(archive), "--auto", "--epochs", "2", "--json")
-    return folder / "models" / "plumbline"
+    return folder
 
 
 def _part(stack: ExitStack, verb: str, environ: dict[str, str], folder: Path, *arguments: str) -> Part:
@@ -201,7 +198,7 @@ def _records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
                 for each in records
                 if not each.value.startswith(b'{"type":"control"')
             ]
-            found += [(each.timestamp, each.value if topic == Topic.DECISIONS.value else b"") for each in new]
+            found += [(each.timestamp, each.value if topic == _JOURNAL else b"") for each in new]
             quiet_since = time.monotonic() if new else quiet_since
             if time.monotonic() - quiet_since > DRAIN_SECONDS:
                 raise RuntimeError(f"{len(found)} of {count} records, then nothing for {DRAIN_SECONDS:.0f} s")
@@ -221,14 +218,19 @@ def _rate(bootstrap: str, topic: str, begin: int, count: int) -> float:
     return float(later.sum() / ((times[-1] - times[0]) / 1000))
 
 
-class _Sourced(msgspec.Struct):
-    source: Any
+class _Decided(msgspec.Struct):
+    source: Source
+    outcome: Outcome
+    scores: list[Any]
 
 
-def _latencies(bootstrap: str, begin: int, count: int) -> np.ndarray:
-    decoder = msgspec.json.Decoder(_Sourced)
-    records = _records(bootstrap, Topic.DECISIONS.value, begin, count)
-    return np.array([time_ms - decoder.decode(value).source["appended_at_ms"] for time_ms, value in records])
+def _decided(bootstrap: str, begin: int, count: int) -> tuple[np.ndarray, float, int]:
+    """Latencies in milliseconds, share of decisions that are alerts, and how many had no score."""
+    decoder = msgspec.json.Decoder(_Decided)
+    found = [(time_ms, decoder.decode(value)) for time_ms, value in _records(bootstrap, _JOURNAL, begin, count)]
+    latencies = np.array([time_ms - each.source.appended_at_ms for time_ms, each in found])
+    alerts = sum(each.outcome is not Outcome.APPROVE for _, each in found) / count
+    return latencies, alerts, sum(not each.scores for _, each in found)
 
 
 def _peak_mib(pid: int) -> float:

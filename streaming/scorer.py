@@ -16,16 +16,17 @@ from typing import Any, Final
 
 import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
-from kafka.errors import KafkaError, OffsetOutOfRangeError, ProducerFencedError
+from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import Decision, Source
 from plumbline.errors import BrokerUnavailable, Fenced, StateDiverged
-from plumbline.journal import Conflict, ControlApplied, Entry, LabelApplied, Rejected
+from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import Batch, Message, process
+from streaming.journaling import Journaling
 from streaming.kafka import end_offsets, partitions, reaching, reader, transactional_producer
 from streaming.known import Known
 from streaming.lease import Lease
@@ -126,7 +127,8 @@ def _term(
         while entries.position(scoring.journal) < end and not stop.is_set():
             fold(state, entries, IDLE_MS)
         metrics.gauge("plumbline_leader").set(1)
-        leader = _Leader(scoring, model, metrics, now_us, state, producer, lease)
+        journaling = stack.enter_context(Journaling(producer, scoring.journal, scoring.topic(Topic.DEAD_LETTER)))
+        leader = _Leader(scoring, model, metrics, now_us, state, journaling, lease)
         leader.lead(stop, lambda: announce("leading", state.sequence))
 
 
@@ -170,7 +172,7 @@ def _producing(scoring: Scoring) -> Iterator[KafkaProducer]:
 
 
 class _Leader:
-    """One leader's term: its state is ahead of the journal by at most the batch it is journaling."""
+    """One leader's term: its state is ahead of the journal by the batch under way and the one being decided."""
 
     def __init__(
         self,
@@ -179,7 +181,7 @@ class _Leader:
         metrics: Metrics,
         now_us: Callable[[], int],
         state: State,
-        producer: KafkaProducer,
+        journaling: Journaling,
         lease: Lease,
     ) -> None:
         self.scoring = scoring
@@ -187,7 +189,7 @@ class _Leader:
         self.metrics = metrics
         self.now_us = now_us
         self.state = state
-        self.producer = producer
+        self.journaling = journaling
         self.lease = lease
         self.snapshots = Snapshots(scoring.snapshots, scoring.snapshot_every_transactions)
         self.counts = _Counts(metrics)
@@ -206,7 +208,11 @@ class _Leader:
                 records = sources.poll(timeout_ms=IDLE_MS, max_records=self.scoring.batch_max_transactions)
                 if records:
                     self._take(records)
-                    self.snapshots.consider(self.state)
+                else:
+                    self._settle()
+                if self.snapshots.due(self.state):
+                    self._settle()  # a snapshot holds what is journaled, and nothing else
+                    self.snapshots.take(self.state)
                 if not self.lease.held:
                     raise Fenced("the lease went to another scorer")
                 now = time.monotonic()
@@ -215,13 +221,15 @@ class _Leader:
                     self._set_lag(sources)
                     if {each for name in topics for each in partitions(sources, name)} != known_partitions:
                         raise PartitionsChanged
+        self._settle()
         self.snapshots.finish(self.state)
         log.info("left", sequence=self.state.sequence)
 
     def _begin_policy(self) -> None:
         entry = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=self.now_us())
         self.state.policy = DEFAULT_POLICY
-        self._journal(Batch(entries=[entry]))
+        self.journaling.begin(Batch(entries=[entry]))
+        self._settle()
 
     def _sources(self, topics: Sequence[str]) -> KafkaConsumer:
         """A reader of all sources, each from where the journal says it was taken to."""
@@ -247,24 +255,16 @@ class _Leader:
             transaction=by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()),
             now_us=self.now_us(),
         )
-        decided = time.perf_counter()
-        self._journal(batch)
-        self.counts.took(batch, decided - begun, time.perf_counter() - decided)
+        self.counts.decided(time.perf_counter() - begun)
+        self._settle()
+        self.journaling.begin(batch)
 
-    def _journal(self, batch: Batch) -> None:
-        """Make a batch's entries and dead letters visible to readers, all or none."""
-        try:
-            self.producer.begin_transaction()
-            sent = [
-                self.producer.send(self.scoring.journal.topic, journal.encode(entry), key=key_of(entry), partition=0)
-                for entry in batch.entries
-            ]
-            for letter in batch.dead_letters:
-                self.producer.send(self.scoring.topic(Topic.DEAD_LETTER), journal.encode(letter), partition=0)
-            self.producer.commit_transaction()
-        except ProducerFencedError as error:
-            raise Fenced("another scorer took over while this one was journaling") from error
-        self.state.sequence = sent[-1].get(timeout=0).offset
+    def _settle(self) -> None:
+        """Wait until the journal has caught up with what was handed to it, and count that."""
+        written = self.journaling.settle()
+        if written is not None:
+            self.state.sequence = written.sequence
+            self.counts.took(written.batch, written.seconds)
 
     def _set_lag(self, sources: KafkaConsumer) -> None:
         lag = 0
@@ -275,23 +275,18 @@ class _Leader:
         self.metrics.gauge("plumbline_lag_transactions").set(lag)
 
 
-def key_of(entry: Entry) -> bytes | None:
-    """The journal record's key: the account it is about, where there is one."""
-    if isinstance(entry, Decision | Conflict):
-        return entry.transaction.account_id.encode()
-    if isinstance(entry, LabelApplied) and entry.account_id:
-        return entry.account_id.encode()
-    return None
-
-
 class _Counts:
     """The metrics of micro-batches."""
 
     def __init__(self, metrics: Metrics) -> None:
         self.metrics = metrics
 
-    def took(self, batch: Batch, decide_seconds: float, journal_seconds: float) -> None:
-        """Count one micro-batch that is in the journal now."""
+    def decided(self, seconds: float) -> None:
+        """Note how long a micro-batch took to decide."""
+        self.metrics.histogram("plumbline_stage_seconds").labels("decide").observe(seconds)
+
+    def took(self, batch: Batch, seconds: float) -> None:
+        """Count one micro-batch that is in the journal now; seconds: how long that took."""
         counted: Counter[tuple[str, str]] = Counter()
         for entry in batch.entries:
             if isinstance(entry, Decision):
@@ -308,5 +303,4 @@ class _Counts:
             (metric.labels(label) if label else metric).inc(count)
         decisions = sum(count for (name, _), count in counted.items() if name == "plumbline_decisions_total")
         self.metrics.histogram("plumbline_batch_transactions").observe(decisions)
-        self.metrics.histogram("plumbline_stage_seconds").labels("decide").observe(decide_seconds)
-        self.metrics.histogram("plumbline_stage_seconds").labels("journal").observe(journal_seconds)
+        self.metrics.histogram("plumbline_stage_seconds").labels("journal").observe(seconds)

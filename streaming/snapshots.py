@@ -24,12 +24,15 @@ class Snapshots:
         self._newest: int | None = None
         self._writer: Thread | None = None
 
-    def consider(self, state: State) -> None:
-        """Take one when enough entries have passed since the last; the state may go on changing at once."""
+    def due(self, state: State) -> bool:
+        """Whether enough entries have passed since the last one, and no writer is busy."""
         if self._newest is None:
             self._newest = state.sequence
-        if state.sequence - self._newest < self._every or (self._writer is not None and self._writer.is_alive()):
-            return
+        busy = self._writer is not None and self._writer.is_alive()
+        return state.sequence - self._newest >= self._every and not busy
+
+    def take(self, state: State) -> None:
+        """Take one now; the state may go on changing at once."""
         self._newest = state.sequence
         self._writer = Thread(target=self._write, args=(freeze(state),), name="snapshot")
         self._writer.start()

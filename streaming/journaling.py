@@ -1,0 +1,85 @@
+"""Writing micro-batches to the journal, each while the next one is being decided.
+
+Waiting for the model server and waiting for the broker so overlap. At most one batch is under way, so the entries keep
+their order. Whoever hands over a batch must `settle` the one before it; when that one could not be written, nothing
+after it is.
+"""
+
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
+from time import perf_counter
+from types import TracebackType
+
+from kafka import KafkaProducer, TopicPartition
+from kafka.errors import ProducerFencedError
+
+from plumbline import journal
+from plumbline.decision import Decision
+from plumbline.errors import Fenced
+from plumbline.journal import Conflict, Entry, LabelApplied
+from streaming.batch import Batch
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """A batch that readers can see now, the sequence number of its last entry, and how long the writing took."""
+
+    batch: Batch
+    sequence: int
+    seconds: float
+
+
+class Journaling:
+    """The leader's pen: a transactional producer, used by one thread of its own."""
+
+    def __init__(self, producer: KafkaProducer, to: TopicPartition, dead_letters: str) -> None:
+        self._producer = producer
+        self._journal = to
+        self._dead_letters = dead_letters
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="journal")
+        self._under_way: Future[Written] | None = None
+
+    def begin(self, batch: Batch) -> None:
+        """Start writing a batch; the one before it must be settled."""
+        if self._under_way is not None:
+            raise AssertionError("the batch before is still under way")
+        self._under_way = self._thread.submit(self._write, batch)
+
+    def settle(self) -> Written | None:
+        """Wait for the batch under way; None when there is none. Raises Fenced, or the library's KafkaError."""
+        under_way, self._under_way = self._under_way, None
+        return None if under_way is None else under_way.result()
+
+    def __enter__(self) -> "Journaling":
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Wait until the thread has let go of the producer."""
+        self._thread.shutdown(wait=True)
+
+    def _write(self, batch: Batch) -> Written:
+        """Make a batch's entries and dead letters visible to readers, all or none."""
+        begun = perf_counter()
+        try:
+            self._producer.begin_transaction()
+            sent = [
+                self._producer.send(self._journal.topic, journal.encode(entry), key=key_of(entry), partition=0)
+                for entry in batch.entries
+            ]
+            for letter in batch.dead_letters:
+                self._producer.send(self._dead_letters, journal.encode(letter), partition=0)
+            self._producer.commit_transaction()
+        except ProducerFencedError as error:
+            raise Fenced("another scorer took over while this one was journaling") from error
+        return Written(batch, sent[-1].get(timeout=0).offset, perf_counter() - begun)
+
+
+def key_of(entry: Entry) -> bytes | None:
+    """The journal record's key: the account it is about, where there is one."""
+    if isinstance(entry, Decision | Conflict):
+        return entry.transaction.account_id.encode()
+    if isinstance(entry, LabelApplied) and entry.account_id:
+        return entry.account_id.encode()
+    return None
