@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
@@ -75,7 +76,7 @@ def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell)
         watch = Watch(broker.bootstrap)
         stack.callback(watch.close)
         play = part("play", *_play_arguments(plan, folder, asked.rate))
-        stopped = _watch_until(asked, environ, watch, [serve, web, ledger, score], play, stop, tell, show)
+        stopped = _watch_until(asked, watch, [serve, web, ledger, score], play, part, stop, tell, show)
         play.stop()
         played = _played(play)
         keep(folder, Plan(plan.start, plan.live, played.get("next_sequence") or plan.next_sequence))
@@ -94,17 +95,17 @@ def _play_arguments(plan: Plan, folder: Path, rate: float) -> list[str]:
 
 def _watch_until(
     asked: Asked,
-    environ: dict[str, str],
     watch: Watch,
     parts: list[Part],
     play: Part,
+    part: Callable[..., Part],
     stop: Event,
     tell: Tell,
     show: Tell,
 ) -> bool:
     """Show the stream until time is up (False) or somebody stops it (True); an audit runs beside it now and then.
 
-    Raises Unready as soon as a part has ended by itself.
+    part: starts a process that ends with the demo. Raises Unready as soon as a part has ended by itself.
     """
     elapsed, next_audit, audit = 0.0, AUDIT_FIRST_SECONDS, None
     played_out = False
@@ -123,9 +124,7 @@ def _watch_until(
         show(_state(watch))
         if asked.seconds is None and elapsed >= next_audit and (audit is None or audit.child.ended.is_set()):
             next_audit = elapsed + AUDIT_EVERY_SECONDS
-            audit = start("audit", environ, play.log.parent, ["audit", "--json"])
-    if audit is not None:
-        audit.stop()
+            audit = part("audit", "audit", "--json")
     return False
 
 
