@@ -174,13 +174,14 @@ def test_a_smaller_memory_keeps_the_newest(tmp_path):
 
 def test_a_leader_takes_one_when_enough_entries_have_passed(tmp_path):
     leader, state = Snapshots(tmp_path, every=100), state_of(3, 1000)
-    leader.consider(state)
+    assert not leader.due(state)
     state.sequence = 1099
-    leader.consider(state)
-    assert sequences(tmp_path) == []
+    assert not leader.due(state)
     state.sequence = 1100
-    leader.consider(state)
+    assert leader.due(state)
+    leader.take(state)
     state.sequence = 1101
+    assert not leader.due(state)
     leader.finish(state)
     assert sorted(sequences(tmp_path)) == [1100, 1101]
 
@@ -188,8 +189,6 @@ def test_a_leader_takes_one_when_enough_entries_have_passed(tmp_path):
 def test_a_snapshot_that_fails_meanwhile_does_not_stop_the_leader(tmp_path):
     (tmp_path / "file").write_text("in the way")
     leader, state = Snapshots(tmp_path / "file", every=1), state_of(3, 10)
-    leader.consider(state)
-    state.sequence = 20
-    leader.consider(state)
+    leader.take(state)
     with pytest.raises(Unready):
         leader.finish(state)
