@@ -139,8 +139,13 @@ def member(
             partition_assignment_strategy=[CooperativeStickyAssignor()],
             session_timeout_ms=session_timeout_ms,
             heartbeat_interval_ms=max(session_timeout_ms // 4, 1),
+            # A member that joins before it knows the topics' partitions is given none, and the group is only balanced
+            # anew when the one that assigned hears of them: the library would ask again after five minutes.
+            metadata_max_age_ms=session_timeout_ms,
         )
         consumer.subscribe(topics=list(topics), listener=listener)
+        for topic in topics:
+            consumer.partitions_for_topic(topic)
     return consumer
 
 

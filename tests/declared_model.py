@@ -1,0 +1,95 @@
+"""Writes a small SavedModel of today's declaration, for tests in which scorer, model server and audit must agree.
+
+`python -m tests.declared_model FOLDER` writes FOLDER/1. Its weights are drawn from a seed; nothing was learnt.
+"""
+
+import fcntl
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from serving.columns import NUMBERS, TEXTS
+
+
+def declared_models(factory: pytest.TempPathFactory) -> Path:
+    """The folder with the model, made once for all workers of a test run."""
+    shared = factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        shared = shared.parent
+    folder = shared / "declared-models"
+    with (shared / "declared-models.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not (folder / "1").exists():
+            subprocess.run([sys.executable, "-m", "tests.declared_model", str(folder)], check=True, capture_output=True)
+    return folder
+
+
+def write(folder: Path) -> None:
+    """Write the model into a folder that is not there yet."""
+    import tensorflow as tf
+
+    random = np.random.default_rng(5)
+    width = len(HISTORY_NAMES) + len(NUMBERS) - 1
+
+    class Scorer(tf.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.spread = tf.Variable(random.normal(size=(width, len(FEATURE_NAMES))).astype(np.float32) / 8)
+            self.last = tf.Variable(random.normal(size=(len(FEATURE_NAMES), 1)).astype(np.float32) / 4)
+
+        def effects(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            """float32 [n padded to a multiple of 64, features]"""
+            columns = tf.concat([inputs["history"], *(inputs[name][:, None] for name in NUMBERS[1:])], 1)
+            columns = tf.pad(columns, [[0, -tf.shape(columns)[0] % 64], [0, 0]])
+            logs = tf.math.log1p(tf.cast(tf.abs(columns), tf.float32))
+            # Sums of products are short, so that no library adds them up in another order in another batch.
+            return tf.reduce_sum(logs[:, :, None] * self.spread[None], axis=1)
+
+        def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"effects": self.effects(inputs)[: tf.shape(inputs["history"])[0]]}
+
+        def transform(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            effects = self.effects(inputs)[: tf.shape(inputs["history"])[0]]
+            return {name: effects[:, n] for n, name in enumerate(FEATURE_NAMES)}
+
+        def score(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
+            logits = tf.reduce_sum(self.effects(inputs) * self.last[:, 0][None], axis=1)
+            odd = tf.strings.length(tf.strings.join([inputs[name] for name in TEXTS])) % 2
+            scores = tf.sigmoid(logits[: tf.shape(inputs["history"])[0]] / 4)
+            return {"score": tf.where(odd > 0, scores, scores * 0.5)}
+
+        def about(self, ping: tf.Tensor) -> dict[str, tf.Tensor]:
+            return {"fingerprint": tf.constant(fingerprint())}
+
+    model = Scorer()
+    inputs = {"history": tf.TensorSpec([None, len(HISTORY_NAMES)], tf.int64, "history")}
+    inputs |= {name: tf.TensorSpec([None], tf.int64, name) for name in NUMBERS[1:]}
+    inputs |= {name: tf.TensorSpec([None], tf.string, name) for name in TEXTS}
+    unfinished = folder / "unfinished"
+    tf.saved_model.save(
+        model,
+        str(unfinished),
+        signatures={
+            "serving_default": tf.function(model.score).get_concrete_function(**inputs),
+            "explain": tf.function(model.explain).get_concrete_function(**inputs),
+            "transform": tf.function(model.transform).get_concrete_function(**inputs),
+            "about": tf.function(model.about).get_concrete_function(ping=tf.TensorSpec([None], tf.int64, "ping")),
+        },
+    )
+    extra = unfinished / "assets.extra"
+    extra.mkdir()
+    (extra / "plumbline.json").write_text(json.dumps({"version": 1, "fingerprint": fingerprint()}))
+    unfinished.rename(folder / "1")
+
+
+if __name__ == "__main__":
+    # Without Keras, which nothing here needs, TensorFlow is imported in two thirds of the time.
+    os.environ["TF_USE_LEGACY_KERAS"] = "1"
+    sys.modules["tf_keras"] = None  # type: ignore[assignment]
+    write(Path(sys.argv[1]))
