@@ -1,10 +1,12 @@
 """Compiles the protocol's messages into `serving/wire_pb2.py` and its types: `make proto`.
 
-grpc_tools is imported inside, since only a developer's environment has it.
+grpc_tools runs in a process of its own: only a developer's environment has it, and the protobuf library inside it and
+the one inside TensorFlow end a process that holds both with a segmentation fault.
 """
 
+import subprocess
+import sys
 import tempfile
-from importlib.resources import as_file, files
 from pathlib import Path
 
 from plumbline.errors import Unready
@@ -22,16 +24,14 @@ def compiled() -> dict[str, str]:
 
     Raises Unready when the source does not compile.
     """
-    from grpc_tools import protoc
-
-    with tempfile.TemporaryDirectory() as folder, as_file(files("grpc_tools") / "_proto") as well_known:
+    with tempfile.TemporaryDirectory() as folder:
         # A generated module is named after its source, so protoc gets a copy at the module's own path.
         copy = Path(folder, "serving", "wire.proto")
         copy.parent.mkdir()
         copy.write_bytes(SOURCE.read_bytes())
-        arguments = [f"-I{folder}", f"-I{well_known}", f"--python_out={folder}", f"--pyi_out={folder}", str(copy)]
-        if protoc.main(["protoc", *arguments]) != 0:
-            raise Unready(f"{SOURCE.name} does not compile: mend the lines that protoc names above")
+        arguments = [f"-I{folder}", f"--python_out={folder}", f"--pyi_out={folder}", str(copy)]
+        if subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=False).returncode:
+            raise Unready(f"{SOURCE.name} does not compile: mend what is named above; `make venv` installs protoc")
         return {name: note + copy.with_name(name).read_text() for name, note in NOTES.items()}
 
 
