@@ -30,14 +30,19 @@ LABEL_FILES: Final = pa.schema(
 )
 
 
-def entries(bootstrap: str, prefix: str, first: int, last: int | None) -> Iterator[list[Numbered]]:
-    """Journal entries from sequence `first` to `last` (the present end when None), in chunks, in order.
+def present_end(bootstrap: str, prefix: str) -> int:
+    """The offset after the journal's newest committed entry. Raises BrokerUnavailable, NotFound."""
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    return end_offsets(bootstrap, [partition.topic])[partition]
 
-    Raises BrokerUnavailable, and msgspec.ValidationError for a record that is no journal entry.
+
+def entries(bootstrap: str, prefix: str, first: int, stop: int | None) -> Iterator[list[Numbered]]:
+    """Journal entries from sequence `first` to before `stop` (the present end when None), in chunks, in order.
+
+    stop: at most `present_end`. Raises BrokerUnavailable, and msgspec.ValidationError for a record that is no entry.
     """
     partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
-    end = end_offsets(bootstrap, [partition.topic])[partition]
-    stop = end if last is None else min(end, last + 1)
+    stop = present_end(bootstrap, prefix) if stop is None else stop
     with closing(reader(bootstrap, {partition: first}, most_records=CHUNK_ENTRIES)) as consumer:
         while consumer.position(partition) < stop:
             for records in consumer.poll(timeout_ms=POLL_MS).values():

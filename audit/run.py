@@ -7,7 +7,7 @@ from pathlib import Path
 
 from audit.batch_path import Versions, history_matrix, recompute_history
 from audit.compare import Report, compare
-from audit.recorded import Numbered, entries, write_arrivals
+from audit.recorded import Numbered, entries, present_end, write_arrivals
 from plumbline.decision import Decision
 from plumbline.journal import ControlApplied
 from plumbline.policy import Policy
@@ -37,13 +37,16 @@ def audit(asked: Audited, tell: Callable[[str], None]) -> Report:
     version's files are gone, BrokerUnavailable, InvalidArchive.
     """
     report = Report()
+    # Looked up once: a scorer that goes on meanwhile must not make the second reading longer than the first.
+    end = present_end(asked.bootstrap, asked.prefix)
+    stop = end if asked.last is None else min(end, asked.last + 1)
     with tempfile.TemporaryDirectory(prefix="plumbline-audit-") as scratch:
         arrivals = Path(scratch, "arrivals")
         arrivals.mkdir()
         policies: dict[str, Policy] = {}
         earliest, latest = 2**62, -1
         tell("reading the journal")
-        for number, chunk in enumerate(entries(asked.bootstrap, asked.prefix, 0, asked.last)):
+        for number, chunk in enumerate(entries(asked.bootstrap, asked.prefix, 0, stop)):
             write_arrivals(arrivals, number, chunk)
             for _, entry in chunk:
                 if isinstance(entry, ControlApplied):
@@ -59,7 +62,7 @@ def audit(asked: Audited, tell: Callable[[str], None]) -> Report:
         )
         tell("comparing")
         versions = Versions(asked.models)
-        for chunk in entries(asked.bootstrap, asked.prefix, asked.first, asked.last):
+        for chunk in entries(asked.bootstrap, asked.prefix, asked.first, stop):
             decisions = _decisions(chunk, asked.first)
             matrix, found = history_matrix(history, [sequence for sequence, _ in decisions])
             compare(report, decisions, matrix, found, policies, versions)

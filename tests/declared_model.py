@@ -40,29 +40,29 @@ def write(folder: Path) -> None:
     class Scorer(tf.Module):
         def __init__(self) -> None:
             super().__init__()
-            self.spread = tf.Variable(random.normal(size=(width, len(FEATURE_NAMES))).astype(np.float32) / 8)
-            self.last = tf.Variable(random.normal(size=(len(FEATURE_NAMES), 1)).astype(np.float32) / 4)
+            self.spread = tf.constant(random.integers(-100, 100, (width, len(FEATURE_NAMES))))
 
-        def effects(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
-            """float32 [n padded to a multiple of 64, features]"""
+        def mixed(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            """int64 [n padded to a multiple of 64, features], from -500 to 500: integers add up alike in any order."""
             columns = tf.concat([inputs["history"], *(inputs[name][:, None] for name in NUMBERS[1:])], 1)
             columns = tf.pad(columns, [[0, -tf.shape(columns)[0] % 64], [0, 0]])
-            logs = tf.math.log1p(tf.cast(tf.abs(columns), tf.float32))
-            # Sums of products are short, so that no library adds them up in another order in another batch.
-            return tf.reduce_sum(logs[:, :, None] * self.spread[None], axis=1)
+            return (columns % 10_007) @ self.spread % 1001 - 500
+
+        def effects(self, inputs: dict[str, tf.Tensor]) -> tf.Tensor:
+            """float32 [n, features]"""
+            return tf.cast(self.mixed(inputs)[: tf.shape(inputs["history"])[0]], tf.float32) / 250
 
         def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"effects": self.effects(inputs)[: tf.shape(inputs["history"])[0]]}
+            return {"effects": self.effects(inputs)}
 
         def transform(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            effects = self.effects(inputs)[: tf.shape(inputs["history"])[0]]
+            effects = self.effects(inputs)
             return {name: effects[:, n] for n, name in enumerate(FEATURE_NAMES)}
 
         def score(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            logits = tf.reduce_sum(self.effects(inputs) * self.last[:, 0][None], axis=1)
-            odd = tf.strings.length(tf.strings.join([inputs[name] for name in TEXTS])) % 2
-            scores = tf.sigmoid(logits[: tf.shape(inputs["history"])[0]] / 4)
-            return {"score": tf.where(odd > 0, scores, scores * 0.5)}
+            sums = tf.reduce_sum(self.mixed(inputs), axis=1)[: tf.shape(inputs["history"])[0]]
+            texts = tf.strings.length(tf.strings.join([inputs[name] for name in TEXTS]))
+            return {"score": tf.cast((sums + tf.cast(texts, tf.int64)) % 9973, tf.float32) / 9973}
 
         def about(self, ping: tf.Tensor) -> dict[str, tf.Tensor]:
             return {"fingerprint": tf.constant(fingerprint())}
