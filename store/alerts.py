@@ -66,4 +66,4 @@ def alert_of_transaction(session: Session, transaction_id: str) -> Alert | None:
 def open_outcomes(session: Session) -> dict[str, int]:
     """How many alerts wait for an analyst, by the decision's outcome; outcomes without any are left out."""
     counted = select(Alert.outcome, func.count()).where(Alert.status == OPEN).group_by(Alert.outcome)
-    return dict(session.execute(counted).tuples().all())
+    return dict(session.execute(counted).all())
