@@ -15,15 +15,16 @@ def ledger(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object at the end.")] = False,
 ) -> None:
     """Store the journal in SQL and publish verdicts as labels; runs until SIGTERM or Ctrl-C."""
+    # first of all: who is told to stop while still loading stops like anybody else
+    stop = threading.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: stop.set())
     from app.ledger import Ledger, run
     from observe.metrics import Metrics
     from plumbline.settings import load
     from store.engine import open_engine
 
     settings = load()
-    stop = threading.Event()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: stop.set())
     metrics = Metrics()
     server = metrics.serve(settings.metrics_host, settings.metrics_port)
     engine = open_engine(settings)

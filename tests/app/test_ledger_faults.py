@@ -137,10 +137,12 @@ def test_killed_at_random_while_entries_flow_sql_equals_the_journal(
     assert flowing.is_alive()
     enough.set()
     flowing.join(DEADLINE_SECONDS)
+    process = subprocess.Popen([*COMMAND, "--json"], env=environment, stdout=subprocess.PIPE)
+    # what it alone can have stored says that it runs, however much those before it had done
+    writer.write(list(entries(60, seed - 1)))
     writer.close()
     records = read_topic(kafka.bootstrap, writer.topic)
     wanted = expected(records)
-    process = subprocess.Popen([*COMMAND, "--json"], env=environment, stdout=subprocess.PIPE)
     until(lambda: position(engine) == records[-1].offset + 1, "the rest of the journal")
     process.send_signal(signal.SIGTERM)
     printed, _ = process.communicate()
