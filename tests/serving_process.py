@@ -2,6 +2,7 @@
 
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,10 +19,18 @@ START_SECONDS = 120.0
 
 
 def free_port() -> int:
-    """A TCP port that nothing listens on at the moment."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
+    """A TCP port that nothing listens on at the moment, and that no outgoing connection is given.
+
+    A client that keeps trying while its server is down could otherwise be given the server's own port.
+    """
+    draw = random.SystemRandom()
+    while True:
+        port = draw.randrange(20_000, 32_000)
+        with socket.socket() as probe:
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                continue
         return port
 
 
@@ -59,8 +68,10 @@ class ModelServer:
     def start(self) -> "ModelServer":
         """Start it and wait until its ports are held."""
         arguments = ["--model-base-path", str(self.base_path), "--model-name", self.model_name]
+        self.port = self.port or free_port()  # it keeps its port over restarts
         arguments += ["--port", str(self.port), "--rest-port", "0", "--poll-seconds", str(self.poll_seconds)]
-        self.events = []
+        # A list of its own for every process: the end of the one before may be noticed late.
+        self.events = events = []
         with self.log.open("a") as log:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "plumbline.cli.main", "serve", *arguments, "--json-ready"],
@@ -68,19 +79,19 @@ class ModelServer:
                 stderr=log,
                 text=True,
             )
-        threading.Thread(target=self._listen, args=(self.process,), daemon=True).start()
+        threading.Thread(target=self._listen, args=(self.process, events), daemon=True).start()
         event = self.wait_for("listening")
         self.port, self.rest_port = event["port"], event["rest_port"]
         return self
 
-    def _listen(self, process: "subprocess.Popen[str]") -> None:
+    def _listen(self, process: "subprocess.Popen[str]", events: list[dict[str, Any]]) -> None:
         assert process.stdout is not None
         for line in process.stdout:
             with self._told:
-                self.events.append(json.loads(line))
+                events.append(json.loads(line))
                 self._told.notify_all()
         with self._told:
-            self.events.append({"state": "ended"})
+            events.append({"state": "ended"})
             self._told.notify_all()
 
     def wait_for(self, state: str, version: int | None = None, seconds: float = START_SECONDS) -> dict[str, Any]:
