@@ -26,6 +26,7 @@ from app import (
     protection,
     stream,
     transactions,
+    warnings,
 )
 from app.icons import icon
 from app.news import Desk, now_us
@@ -37,7 +38,7 @@ log = structlog.get_logger()
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
-BLUEPRINTS: Final = (health, overview, alerts, transactions, stream, profile)
+BLUEPRINTS: Final = (health, overview, alerts, transactions, stream, profile, warnings)
 
 
 def build(settings: Settings, engine: Engine) -> Flask:
@@ -58,6 +59,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
         asset=asset,
         icon=icon,
         waiting=waiting,
+        standing_warnings=warnings.shown,
         outcome_words=codes.outcome_words,
         verdict_words=codes.verdict_words,
         source_words=codes.source_words,

@@ -1,0 +1,75 @@
+"""What everybody in the console must know at once: warnings that stand on every page until their cause is gone.
+
+Each source looks at the store and says what is wrong now, if anything. Nothing is remembered and nothing can be
+dismissed: a warning goes when the store no longer gives a reason for it.
+"""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from flask import Blueprint, render_template, url_for
+from flask.typing import ResponseReturnValue
+from flask_babel import gettext
+from sqlalchemy.orm import Session
+
+from app.database import store
+from app.languages import number
+from app.news import now_us
+from plumbline.errors import StoreUnavailable
+from store.audits import newest_audit
+
+blueprint = Blueprint("warnings", __name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One warning in the page's language.
+
+    code: its name, for tests and styles; severity: `incident` where a promise is broken, `caution` where one may be
+    soon; link: the address of the page with the cause.
+    """
+
+    code: str
+    severity: Literal["caution", "incident"]
+    text: str
+    link: str
+
+
+Source = Callable[[Session, int], Iterable[Standing]]
+
+
+def audit_differs(session: Session, _: int) -> Iterable[Standing]:
+    """The newest audit found a decision that is not what it should be."""
+    audit = newest_audit(session)
+    if audit is not None and audit.different:
+        text = gettext(
+            "The newest audit found %(different)s differences in %(compared)s decisions: numbers that were served are "
+            "not the numbers that the journal leads to.",
+            different=number(audit.different),
+            compared=number(audit.compared),
+        )
+        yield Standing("audit_differs", "incident", text, url_for("overview.audits"))
+
+
+SOURCES: Final[tuple[Source, ...]] = (audit_differs,)
+
+
+def standing(session: Session, now_us: int) -> list[Standing]:
+    """Every warning that stands now, incidents first; now_us: our clock, microseconds since 1970 UTC."""
+    found = [each for source in SOURCES for each in source(session, now_us)]
+    return sorted(found, key=lambda each: each.severity != "incident")
+
+
+def shown() -> list[Standing]:
+    """What a page shows; nothing where the database cannot say, since the error page about that shows it too."""
+    try:
+        return standing(store(), now_us())
+    except StoreUnavailable:
+        return []
+
+
+@blueprint.get("/warnings")
+def part() -> ResponseReturnValue:
+    """The warnings alone, asked for again when the overview's figures say that something changed."""
+    return render_template("_warnings.html")

@@ -1,0 +1,54 @@
+"""Warnings: on every page, in both languages, until their cause is gone and not a moment longer."""
+
+import pytest
+from sqlalchemy.orm import Session
+
+from store.audits import record_audit
+
+PAGES = ("/", "/alerts", "/alerts/1", "/transactions", "/transactions/tx-000000", "/audits", "/profile", "/nothing-here")
+
+
+@pytest.fixture
+def audited(console):
+    """A function that stores an audit of ten decisions with so many differences."""
+
+    def record(different):
+        with Session(console.engine) as session, session.begin():
+            record_audit(
+                session, started_at=1, finished_at=2, first_sequence=0, last_sequence=9, compared=10,
+                different=different, detail=[],
+            )  # fmt: skip
+
+    return record
+
+
+def test_without_a_cause_no_page_warns(console):
+    client = console.client("analyst")
+    assert [path for path in PAGES if "data-warning" in client.get(path).text] == []
+
+
+def test_a_difference_stands_on_every_page_until_a_newer_audit_is_exact(console, audited):
+    client = console.client("analyst")
+    audited(3)
+    for path in PAGES:
+        page = client.get(path).text
+        assert page.count('data-warning="audit_differs"') == 1, path
+        assert 'role="alert"' in page, path
+        assert "The newest audit found 3 differences in 10 decisions" in page, path
+    assert "最近一次审计在 10 笔决策中发现 3 处差异" in client.get("/", headers={"Accept-Language": "zh-CN"}).text
+    audited(0)
+    assert [path for path in PAGES if "data-warning" in client.get(path).text] == []
+
+
+def test_the_part_that_the_overview_asks_for_holds_the_warnings_alone(console, audited):
+    client = console.client("engineer")
+    assert client.get("/warnings").text.strip() == ""
+    audited(1)
+    part = client.get("/warnings").text
+    assert 'data-warning="audit_differs"' in part
+    assert "<html" not in part
+
+
+def test_who_is_not_logged_in_learns_nothing(console, audited):
+    audited(1)
+    assert "data-warning" not in console.client().get("/login").text
