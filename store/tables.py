@@ -1,6 +1,7 @@
 """The SQL tables: a projection of the journal for people to read, and the few things that people add.
 
-The ledger writes what the journal says; the console writes verdicts; the audit writes audits. Times are int64
+The ledger writes what the journal says; the console writes verdicts and asks for recomputations; audits and the
+watching process write what they found. Times are int64
 microseconds since 1970 UTC, or milliseconds where the name ends in `_ms`, so that no database can bend them by a time
 zone. Log-ins are in `store.people`, so that this module needs no web framework.
 """
@@ -224,3 +225,69 @@ class Audit(Base):
     detail: Mapped[Any]
 
     __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class ContinuousAudit(Base):
+    """The one row (id 1) in which the watching process says how far it has audited and what it found.
+
+    one_in: one account in so many is audited; sequence: newest journal entry taken, -1 before the first; journal_end:
+    offset after the journal's newest entry when last looked; behind_ms: how long the oldest entry not taken had waited
+    by then; unverified: decisions of the sample whose model version's files are not here. Counts are since started_at.
+    """
+
+    __tablename__ = "continuous_audit"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    started_at: Mapped[int]
+    updated_at: Mapped[int]
+    one_in: Mapped[int]
+    sequence: Mapped[int]
+    journal_end: Mapped[int]
+    behind_ms: Mapped[int]
+    compared: Mapped[int]
+    different: Mapped[int]
+    unverified: Mapped[int]
+    detail: Mapped[Any]
+
+
+class Balance(Base):
+    """The one row (id 1) of conservation: what was counted last; `imbalance` other than 0 is an incident.
+
+    oldest_waiting_ms: how long the oldest acknowledged message without an entry had waited, None where none did;
+    body: {"equations": [...], "kinds": {...}} as `plumbline conservation --json` prints them.
+    """
+
+    __tablename__ = "balances"
+
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    updated_at: Mapped[int]
+    imbalance: Mapped[int]
+    oldest_waiting_ms: Mapped[int | None]
+    body: Mapped[Any]
+
+
+class Recomputation(Base):
+    """Somebody's wish to have one decision computed again, and the answer once there is one.
+
+    result: `equal`, `different` or `failed`; None while it waits. body: {"fields": [...]} or {"error": ...}.
+    """
+
+    __tablename__ = "recomputations"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    transaction_id: Mapped[str] = mapped_column(String(ID_CHARACTERS), index=True)
+    asked_by: Mapped[str] = mapped_column(String(128))
+    asked_at: Mapped[int]
+    answered_at: Mapped[int | None]
+    result: Mapped[str | None] = mapped_column(String(16))
+    body: Mapped[Any | None]
+
+    __table_args__ = (
+        Index(
+            "ix_recomputations_waiting",
+            "asked_at",
+            sqlite_where=text("answered_at IS NULL"),
+            postgresql_where=text("answered_at IS NULL"),
+        ),
+        {"sqlite_autoincrement": True},
+    )

@@ -5,7 +5,16 @@ from sqlalchemy.orm import Session
 
 from store.audits import record_audit
 
-PAGES = ("/", "/alerts", "/alerts/1", "/transactions", "/transactions/tx-000000", "/audits", "/profile", "/nothing-here")
+PAGES = (
+    "/",
+    "/alerts",
+    "/alerts/1",
+    "/transactions",
+    "/transactions/tx-000000",
+    "/audits",
+    "/profile",
+    "/nothing-here",
+)
 
 
 @pytest.fixture

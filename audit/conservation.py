@@ -1,0 +1,199 @@
+"""Conservation: every message that the broker acknowledged ends in exactly one entry of the journal, or is on its way.
+
+Pure counting. `Tally` folds the journal's entries into counts by source; whoever reads Kafka and SQL adds what it found
+there; `equations` says what must be equal, and any difference is an imbalance. Offsets are places and not messages: a
+topic whose producers use transactions, or one that is compacted, has places that hold none. So messages are counted
+one by one wherever the journal passes over a place, and `empty` says how many places turned out to hold nothing.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+
+KINDS: Final = ("decision", "conflict", "rejected", "label", "control")
+"""The journal's entries by their tags: each message ends in one of them."""
+
+
+class Gap(msgspec.Struct, frozen=True):
+    """Offsets of a source, from `first` to before `stop`, that the journal passed over."""
+
+    topic: str
+    partition: int
+    first: int
+    stop: int
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a stretch of offsets was found to hold.
+
+    messages: that a reader of committed records can see; empty: places without one, such as a transaction's marker;
+    gone: places that the topic no longer holds, so that nobody can say.
+    """
+
+    messages: int = 0
+    empty: int = 0
+    gone: int = 0
+
+
+class Place(msgspec.Struct):
+    """One partition of a source, as the journal has taken it; counts of messages, or of offsets where said so.
+
+    next_offset: after the newest one taken; kinds: entries by kind; doubled: entries for a message that had one;
+    missing: messages passed over; empty, gone: as in `Seen`.
+    """
+
+    topic: str
+    partition: int
+    next_offset: int = 0
+    kinds: dict[str, int] = msgspec.field(default_factory=dict)
+    doubled: int = 0
+    missing: int = 0
+    empty: int = 0
+    gone: int = 0
+
+    @property
+    def journaled(self) -> int:
+        """Entries that name this partition."""
+        return sum(self.kinds.values())
+
+    def passed(self, seen: Seen) -> None:
+        """Count what a gap was found to hold."""
+        self.missing += seen.messages
+        self.empty += seen.empty
+        self.gone += seen.gone
+
+
+class Tally(msgspec.Struct):
+    """The journal's entries up to `sequence`, counted by the partition of a source that each came from.
+
+    begun: entries without a source: the policy that a first start brings along.
+    """
+
+    places: dict[str, Place] = msgspec.field(default_factory=dict)
+    begun: int = 0
+    entries: int = 0
+    sequence: int = -1
+
+    def place(self, topic: str, partition: int) -> Place:
+        """The counts of a partition, at zero when it is new."""
+        name = f"{topic}-{partition}"
+        if name not in self.places:
+            self.places[name] = Place(topic, partition)
+        return self.places[name]
+
+    def take(self, sequence: int, kind: str, topic: str | None, partition: int, offset: int) -> Gap | None:
+        """Count one entry; returns the stretch of its source that the journal passed over, if any.
+
+        kind: one of KINDS; topic: None for an entry without a source.
+        """
+        self.sequence = sequence
+        self.entries += 1
+        if topic is None:
+            self.begun += 1
+            return None
+        place = self.place(topic, partition)
+        place.kinds[kind] = place.kinds.get(kind, 0) + 1
+        if offset < place.next_offset:
+            place.doubled += 1
+            return None
+        gap = Gap(topic, partition, place.next_offset, offset) if offset > place.next_offset else None
+        place.next_offset = offset + 1
+        return gap
+
+
+class Waiting(msgspec.Struct, frozen=True):
+    """What a partition holds behind its newest journaled message.
+
+    end: the offset after the newest record; seen: what lies there; oldest_at_ms: when the broker took in the oldest
+    message of it, None where there is none.
+    """
+
+    topic: str
+    partition: int
+    end: int
+    seen: Seen = Seen()
+    oldest_at_ms: int | None = None
+
+
+class Letters(msgspec.Struct, frozen=True):
+    """Dead letters against rejected entries; unanswered: letters without an entry, unwritten: entries without a letter.
+
+    gone: entries whose letters the topic no longer holds.
+    """
+
+    letters: int = 0
+    unanswered: int = 0
+    unwritten: int = 0
+    gone: int = 0
+
+
+class Stored(msgspec.Struct, frozen=True):
+    """SQL against the journal up to the ledger's sequence (None: no ledger has stored anything).
+
+    entries: of the journal; rows: of SQL's tables; repeats: entries that are no row of their own since their label or
+    transaction id was stored before.
+    """
+
+    sequence: int | None = None
+    entries: int = 0
+    rows: int = 0
+    repeats: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Equation:
+    """Two counts that must be equal; name: the step; place: the partition or topic, empty for the whole."""
+
+    name: str
+    place: str
+    left: int
+    right: int
+
+    @property
+    def difference(self) -> int:
+        """0 is the promise."""
+        return self.left - self.right
+
+
+_ALLOWED: Final = {
+    "transactions": ("decision", "conflict", "rejected"),
+    "labels": ("label", "rejected"),
+    "control": ("control", "rejected"),
+}
+
+
+def equations(
+    tally: Tally, waiting: list[Waiting], letters: Letters, stored: Stored, prefix: str = ""
+) -> list[Equation]:
+    """Everything that must be equal, in the order in which messages go.
+
+    waiting: for every partition of the sources, in any order; prefix: of the topics' names.
+    """
+    found = []
+    for each in sorted(waiting, key=lambda one: (one.topic, one.partition)):
+        place = tally.places.get(f"{each.topic}-{each.partition}", Place(each.topic, each.partition))
+        name = f"{each.topic}-{each.partition}"
+        acknowledged = each.end - place.empty - place.gone - each.seen.empty - each.seen.gone
+        once = place.journaled - place.doubled
+        found.append(Equation("acknowledged", name, acknowledged, once + each.seen.messages))
+        found.append(Equation("once", name, place.journaled, once))
+    for topic, kinds in _ALLOWED.items():
+        places = [each for each in tally.places.values() if each.topic == prefix + topic]
+        right = sum(each.kinds.get(kind, 0) for each in places for kind in kinds)
+        found.append(Equation("kinds", prefix + topic, sum(each.journaled for each in places), right))
+    rejected = kinds_of(tally).get("rejected", 0)
+    found.append(Equation("rejected", "", rejected, rejected - letters.unwritten))
+    found.append(Equation("letters", "", letters.letters, letters.letters - letters.unanswered))
+    found.append(Equation("stored", "", stored.entries, stored.rows + stored.repeats))
+    return found
+
+
+def kinds_of(tally: Tally) -> dict[str, int]:
+    """Entries by kind, over all sources."""
+    return {kind: sum(each.kinds.get(kind, 0) for each in tally.places.values()) for kind in KINDS}
+
+
+def imbalance(found: list[Equation]) -> int:
+    """The sum of all differences, none of which makes up for another."""
+    return sum(abs(each.difference) for each in found)
