@@ -12,7 +12,7 @@ from flask_babel import gettext, lazy_gettext
 
 from app.languages import duration, language, moment, money_words, number
 from features import declaration
-from features.declaration import ABSENT, Feature, Measure
+from features.grammar import ABSENT, PLACE_MEASURES, RAW_STRINGS, Feature, Measure, seconds
 from features.words import measure_words, window_words
 from store.tables import Decision
 
@@ -65,7 +65,7 @@ class Group:
     singles: tuple[tuple[str, str], ...]
 
 
-WINDOWS: Final = tuple(sorted({each.window for each in declaration.HISTORY if each.window}, key=declaration.seconds))
+WINDOWS: Final = tuple(sorted({each.window for each in declaration.HISTORY if each.window}, key=seconds))
 """Every window of the declaration, shortest first: the columns of the history's table."""
 
 
@@ -117,9 +117,9 @@ def _origin(decision: Decision, feature: Feature | None) -> str:
             values.append(money_words(decision.amount_minor, decision.currency))
         elif name == "occurred_at":
             values.append(moment(decision.occurred_at))
-        elif name in declaration.RAW_STRINGS:
+        elif name in RAW_STRINGS:
             values.append(str(getattr(decision, name)))
-        elif name in _MEASURES and _MEASURES[name][1].kind not in declaration.PLACE_MEASURES:
+        elif name in _MEASURES and _MEASURES[name][1].kind not in PLACE_MEASURES:
             index, measure = _MEASURES[name]
             shown = measure_value(measure, decision.history[index], decision.currency)
             # a feature that is one measure by itself has that measure's words already
@@ -163,7 +163,7 @@ def _group(table: str, values: Sequence[Any], currency: str) -> Group:
     spoken: Any = language()
     cells: dict[str, dict[str, tuple[str, bool]]] = {}
     singles = []
-    for measure in declaration.measures_of(table):
+    for measure in declaration.DECLARATION.measures_of(table):
         value = int(values[_MEASURES[measure.name][0]])
         shown = measure_value(measure, value, currency)
         if measure.window:

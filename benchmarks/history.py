@@ -24,7 +24,8 @@ import pandas as pd
 from archive.layout import Archive, open_archive
 from archive.rows import transactions_of
 from archive.simulation.run import Plan, simulate
-from features.declaration import HISTORY, TABLES, WINDOWED, Measure, table
+from features.declaration import DECLARATION, HISTORY, TABLES
+from features.grammar import WINDOWED, Measure
 from features.history import Past
 from features.sweep import Arrivals, History
 from plumbline.transaction import Transaction
@@ -78,9 +79,9 @@ def measure(rows: Sequence[Transaction], pandas_rows: int, rounds: int) -> dict[
         "pandas_per_second": round(pandas_per_second, 1),
         "pandas_ratio": round(float(np.median(kernel)) / pandas_per_second, 1),
         "pandas_unequal": int(sum((naive[name] != ours[:, at]).sum() for at, name in _compared())),
-        "account_bytes": round(memory_bytes(history) / len(history.keys["account"]), 1),
+        "account_bytes": round(memory_bytes(history) / len(history.entities.keys["account"]), 1),
         "transactions": len(rows),
-        "accounts": len(history.keys["account"]),
+        "accounts": len(history.entities.keys["account"]),
     }
 
 
@@ -88,13 +89,13 @@ def kernel_seconds(taken: Arrivals) -> float:
     """Seconds that the kernel alone needs for all rows, in chunks, its keys being slots already."""
     history = History()
     slots = {
-        "account": history.keys["account"].slots(taken.account_ids),
-        "merchant": history.keys["merchant"].slots(taken.merchant_ids),
-        "device": history.keys["device"].slots(taken.device_ids),
+        "account": history.entities.keys["account"].slots(taken.account_ids),
+        "merchant": history.entities.keys["merchant"].slots(taken.merchant_ids),
+        "device": history.entities.keys["device"].slots(taken.device_ids),
     }
     yes = np.ones(len(taken), np.bool_)
     no = np.zeros(len(taken), np.bool_)
-    slots["account_merchant"] = history.pairs.slots(slots["account"], slots["merchant"], yes)
+    slots["account_merchant"] = history.entities.pairs.slots(slots["account"], slots["merchant"], yes)
     pasts = {each.name: Past(each.name) for each in TABLES}
     begun = time.perf_counter()
     for begin in range(0, len(taken), CHUNK):
@@ -131,7 +132,7 @@ def by_pandas(rows: Sequence[Transaction]) -> dict[str, Any]:
 
 
 def _rolled(frame: pd.DataFrame, measure: Measure) -> Any:
-    of = table(measure.table)
+    of = DECLARATION.table(measure.table)
     column = "amount"
     if measure.kind == "distinct":
         column = "code"
@@ -159,13 +160,13 @@ def _compared() -> list[tuple[int, str]]:
     return [
         (at, each.name)
         for at, each in enumerate(HISTORY)
-        if each.kind in WINDOWED and table(each.table).stream == "transactions"
+        if each.kind in WINDOWED and DECLARATION.table(each.table).stream == "transactions"
     ]
 
 
 def memory_bytes(history: History) -> int:
     """Bytes of all state of history but the ids' own text."""
-    return sum(past.memory_bytes for past in history.tables.values()) + history.pairs.memory_bytes
+    return sum(past.memory_bytes for past in history.tables.values()) + history.entities.pairs.memory_bytes
 
 
 def _part(taken: Arrivals, begin: int, end: int) -> Arrivals:

@@ -4,6 +4,7 @@ Nothing is transformed here. What was learnt becomes constants of a graph, and t
 is the only place where a feature is computed, for training as for serving.
 """
 
+import functools
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
@@ -19,69 +20,79 @@ from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public import tfxio
 
-from features.declaration import ABSENT, HISTORY_NAMES, RAW_INTEGERS, RAW_STRINGS
+from features.declaration import DECLARATION
+from features.grammar import ABSENT, RAW_INTEGERS, RAW_STRINGS, Declaration
 from features.pipeline import RUNNER, quiet
-from features.preprocessing import RAW_SPEC, preprocessing_fn
+from features.preprocessing import preprocessing_fn, raw_spec
 
 ROWS_A_BATCH: Final = 8192
-
-RAW_COLUMNS: Final = (*HISTORY_NAMES, *RAW_INTEGERS, *RAW_STRINGS)
-"""The columns of a Parquet file of rows, as `write_analysis` reads them: int64, strings last; others are ignored."""
 
 Columns = dict[str, npt.NDArray[Any]]
 
 
-def raw_columns(rows: pa.Table | pa.RecordBatch) -> Columns:
-    """The model's raw inputs from a table that has RAW_COLUMNS.
+def raw_names(declaration: Declaration) -> tuple[str, ...]:
+    """The columns of a Parquet file of rows that `write_analysis` reads: int64, strings last; others are ignored."""
+    return (*declaration.history_names, *RAW_INTEGERS, *RAW_STRINGS)
+
+
+def raw_columns(rows: pa.Table | pa.RecordBatch, declaration: Declaration = DECLARATION) -> Columns:
+    """The model's raw inputs from a table that has the columns `raw_names`.
 
     Returns `history` int64 [n, H], the other numbers int64 [n] (ABSENT for a missing place), strings as bytes [n].
     """
-    numbers = {name: np.asarray(_filled(rows.column(name)), dtype=np.int64) for name in (*HISTORY_NAMES, *RAW_INTEGERS)}
-    history = [numbers.pop(name) for name in HISTORY_NAMES]
+    names = declaration.history_names
+    numbers = {name: np.asarray(_filled(rows.column(name)), dtype=np.int64) for name in (*names, *RAW_INTEGERS)}
+    history = [numbers.pop(name) for name in names]
     strings = {name: np.asarray(rows.column(name).cast(pa.binary()), dtype=object) for name in RAW_STRINGS}
     return {"history": np.stack(history, axis=1), **numbers, **strings}
 
 
-def write_analysis(files: Iterable[Path], folder: Path, *, runner: str = RUNNER) -> None:
-    """Analyse the rows of Parquet files that have RAW_COLUMNS and write TFT's transform graph into a folder."""
+def write_analysis(
+    files: Iterable[Path], folder: Path, *, declaration: Declaration = DECLARATION, runner: str = RUNNER
+) -> None:
+    """Analyse the rows of Parquet files that have the columns `raw_names`; TFT's transform graph goes into a folder."""
     with tempfile.TemporaryDirectory() as scratch, quiet():
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([]))
         with pipeline, tft_beam.Context(temp_dir=scratch):
-            rows = pipeline | "Files" >> beam.Create([str(file) for file in files]) | "Read" >> beam.FlatMap(_batches)
-            graph = (rows, _adapter()) | "Analyse" >> tft_beam.AnalyzeDataset(preprocessing_fn)
+            names = pipeline | "Files" >> beam.Create([str(file) for file in files])
+            rows = names | "Read" >> beam.FlatMap(functools.partial(_batches, declaration))
+            analyse = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, declaration))
+            graph = (rows, _adapter(declaration)) | "Analyse" >> analyse
             _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))
 
 
-def record_batch(columns: Mapping[str, npt.NDArray[Any]]) -> pa.RecordBatch:
-    """Raw inputs as TFT takes them: a list of values for each row, of the length that RAW_SPEC says."""
+def record_batch(columns: Mapping[str, npt.NDArray[Any]], declaration: Declaration = DECLARATION) -> pa.RecordBatch:
+    """Raw inputs as TFT takes them: a list of values for each row, of the length that `raw_spec` says."""
     arrays = []
-    for name, spec in RAW_SPEC.items():
+    spec_of = raw_spec(declaration)
+    for name, spec in spec_of.items():
         values = columns[name]
         width = spec.shape[0] if spec.shape else 1
         flat = pa.array(values.reshape(-1), pa.binary() if values.dtype == object else pa.int64())
         ends = pa.array(np.arange(len(values) + 1, dtype=np.int64) * width)
         arrays.append(pa.LargeListArray.from_arrays(ends, flat))
-    return pa.RecordBatch.from_arrays(arrays, names=list(RAW_SPEC))
+    return pa.RecordBatch.from_arrays(arrays, names=list(spec_of))
 
 
-def _batches(file: str) -> Iterator[pa.RecordBatch]:
+def _batches(declaration: Declaration, file: str) -> Iterator[pa.RecordBatch]:
     with pq.ParquetFile(file) as parquet:
-        for batch in parquet.iter_batches(ROWS_A_BATCH, columns=list(RAW_COLUMNS)):
-            yield record_batch(raw_columns(batch))
+        for batch in parquet.iter_batches(ROWS_A_BATCH, columns=list(raw_names(declaration))):
+            yield record_batch(raw_columns(batch, declaration), declaration)
 
 
-def _adapter() -> Any:
+def _adapter(declaration: Declaration) -> Any:
     """How TFT reads such RecordBatches: every column is a dense tensor."""
     representations = {}
-    for name, spec in RAW_SPEC.items():
+    spec_of = raw_spec(declaration)
+    for name, spec in spec_of.items():
         each = schema_pb2.TensorRepresentation()
         each.dense_tensor.column_name = name
         each.dense_tensor.shape.dim.extend(schema_pb2.FixedShape.Dim(size=size) for size in spec.shape)
         representations[name] = each
     empty = {
-        name: np.zeros((0, *spec.shape), object if name in RAW_STRINGS else np.int64) for name, spec in RAW_SPEC.items()
+        name: np.zeros((0, *spec.shape), object if name in RAW_STRINGS else np.int64) for name, spec in spec_of.items()
     }
-    return tfxio.TensorAdapterConfig(record_batch(empty).schema, representations)
+    return tfxio.TensorAdapterConfig(record_batch(empty, declaration).schema, representations)
 
 
 def _filled(column: Any) -> Any:

@@ -11,7 +11,8 @@ import numpy as np
 import numpy.typing as npt
 
 from features import kernel
-from features.declaration import ABSENT, horizon_us, measures_of, table, windows_us
+from features.declaration import DECLARATION
+from features.grammar import ABSENT, Declaration
 
 Integers = npt.NDArray[np.int64]
 Flags = npt.NDArray[np.bool_]
@@ -38,15 +39,15 @@ class Past:
     `other`), one a ring size (`free`), and `used`, how much of the arena was handed out.
     """
 
-    def __init__(self, table_name: str) -> None:
-        self.table = table(table_name)
-        self.windows = np.array(windows_us(table_name), np.int64)
-        measures = measures_of(table_name)
+    def __init__(self, table_name: str, declaration: Declaration = DECLARATION) -> None:
+        self.table = declaration.table(table_name)
+        self.windows = np.array(declaration.windows_us(table_name), np.int64)
+        measures = declaration.measures_of(table_name)
         self.kinds = np.array([_KINDS[each.kind] for each in measures], np.int64)
         self.window_of = np.array(
             [int(np.searchsorted(self.windows, each.window_us)) if each.window else -1 for each in measures], np.int64
         )
-        self.horizon = horizon_us(table_name)
+        self.horizon = declaration.horizon_us(table_name)
         self.keys = 0
         self._columns: dict[str, npt.NDArray[Any]] = {name: np.empty(0, dtype) for name, (dtype, _) in _PER_KEY.items()}
         self.time = np.empty(0, np.int64)
@@ -101,9 +102,11 @@ class Past:
         }
 
     @classmethod
-    def from_arrays(cls, table_name: str, arrays: dict[str, npt.NDArray[Any]]) -> "Past":
+    def from_arrays(
+        cls, table_name: str, arrays: dict[str, npt.NDArray[Any]], declaration: Declaration = DECLARATION
+    ) -> "Past":
         """The state that `arrays` returned."""
-        past = cls(table_name)
+        past = cls(table_name, declaration)
         past.keys = arrays["offset"].shape[0]
         past._columns = {name: arrays[name].astype(dtype) for name, (dtype, _) in _PER_KEY.items()}
         past.time, past.total, past.other = arrays["time"], arrays["total"], arrays["other"]

@@ -1,8 +1,9 @@
 """Layer 3: `preprocessing_fn` turns a transaction and its history into every number that the model sees.
 
-It is generated from `FEATURES` and runs in one place only, the TensorFlow graph: TFT analyses the training window with
-it, and the exported model carries it. Rows are padded to a multiple of 64 before the first float is computed and cut
-back after the last, so that a row's numbers are the same to the bit in a batch of any size and at any place in it.
+It is generated from a declaration's features and runs in one place only, the TensorFlow graph: TFT analyses the
+training window with it, and the exported model carries it. Rows are padded to a multiple of 64 before the first float
+is computed and cut back after the last, so that a row's numbers are the same to the bit in a batch of any size and at
+any place in it.
 
     integers int64 [n]: padded -> transforms -> float32 [n + p, K] -> z-scores -> float32 [n]   preprocessing_fn
     strings [n]: looked up in the vocabulary that TFT found, no float     -> int64 [n]          index
@@ -14,7 +15,7 @@ from typing import Any, Final
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from features.declaration import FEATURES, HISTORY_NAMES, RAW_INTEGERS, RAW_STRINGS
+from features.grammar import RAW_INTEGERS, RAW_STRINGS, Declaration
 from features.transforms import TRANSFORMS
 
 Tensor = Any
@@ -26,20 +27,20 @@ Z_LIMIT: Final = 8.0
 DEVIATION_LEAST: Final = 1e-6
 """A column that varies by less did not vary: what is left is the rounding of its mean."""
 
-NUMBERS: Final = tuple(feature for feature in FEATURES if not feature.is_category)
-CATEGORIES: Final = tuple(feature for feature in FEATURES if feature.is_category)
 
-RAW_SPEC: Final[Mapping[str, Any]] = {
-    "history": tf.io.FixedLenFeature([len(HISTORY_NAMES)], tf.int64),
-    **{name: tf.io.FixedLenFeature([], tf.int64) for name in RAW_INTEGERS},
-    **{name: tf.io.FixedLenFeature([], tf.string) for name in RAW_STRINGS},
-}
-"""The raw columns of one row, in the order in which every signature names them."""
+def raw_spec(declaration: Declaration) -> dict[str, Any]:
+    """The raw columns of one row, in the order in which every signature names them."""
+    return {
+        "history": tf.io.FixedLenFeature([len(declaration.history)], tf.int64),
+        **{name: tf.io.FixedLenFeature([], tf.int64) for name in RAW_INTEGERS},
+        **{name: tf.io.FixedLenFeature([], tf.string) for name in RAW_STRINGS},
+    }
 
 
-def signature() -> dict[str, Any]:
+def signature(declaration: Declaration) -> dict[str, Any]:
     """The named tensors that every signature takes: `history` int64 [n, H], the others int64 or string [n]."""
-    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name) for name, spec in RAW_SPEC.items()}
+    spec_of = raw_spec(declaration)
+    return {name: tf.TensorSpec([None, *spec.shape], spec.dtype, name) for name, spec in spec_of.items()}
 
 
 def padded(tensor: Tensor) -> Tensor:
@@ -48,19 +49,21 @@ def padded(tensor: Tensor) -> Tensor:
     return tf.pad(tensor, [[0, missing], *([[0, 0]] * (len(tensor.shape) - 1))])
 
 
-def preprocessing_fn(inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def preprocessing_fn(declaration: Declaration, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Every declared number by name, float32 [n] within [-8, 8]; TFT also finds the vocabulary of every category.
 
-    inputs: the columns of RAW_SPEC. Mean, variance and vocabularies come from the training window.
+    inputs: the columns of `raw_spec`. Mean, variance and vocabularies come from the training window.
     """
     rows = tf.shape(inputs["history"])[0]
     history = padded(inputs["history"])
-    columns = {name: history[:, index] for index, name in enumerate(HISTORY_NAMES)}
+    columns = {name: history[:, index] for index, name in enumerate(declaration.history_names)}
     columns |= {name: padded(inputs[name]) for name in RAW_INTEGERS}
-    plain = tf.stack([TRANSFORMS[each.transform](*(columns[name] for name in each.inputs)) for each in NUMBERS], axis=1)
+    plain = tf.stack(
+        [TRANSFORMS[each.transform](*(columns[name] for name in each.inputs)) for each in declaration.numbers], axis=1
+    )
     scaled = _scaled(plain, rows)[:rows]
-    features = {each.name: scaled[:, index] for index, each in enumerate(NUMBERS)}
-    for each in CATEGORIES:
+    features = {each.name: scaled[:, index] for index, each in enumerate(declaration.numbers)}
+    for each in declaration.categories:
         (column,) = each.inputs
         tft.vocabulary(inputs[column], top_k=each.vocabulary_max, vocab_filename=each.name)
     return features

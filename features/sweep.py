@@ -5,13 +5,14 @@ same numbers by another way, key by key.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any, Final
+from dataclasses import dataclass, fields
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
 
-from features.declaration import ABSENT, HISTORY, HISTORY_NAMES, TABLES, measures_of
+from features.declaration import DECLARATION
+from features.grammar import ABSENT, Declaration, Entity
 from features.history import Flags, Integers, Past
 from features.keys import Keys, Pairs
 
@@ -37,70 +38,112 @@ class Arrivals:
     def __len__(self) -> int:
         return len(self.times)
 
+    def rows(self, which: slice) -> "Arrivals":
+        """A range of rows."""
+        return Arrivals(**{each.name: getattr(self, each.name)[which] for each in fields(self)})
 
-_COLUMNS: Final = {
-    each.name: [HISTORY_NAMES.index(measure.name) for measure in measures_of(each.name)] for each in TABLES
-}
+
 _CHUNK_ROWS: Final = 65_536
 
+Slots = dict[Entity, Integers]
 
-class History:
-    """The past of every key of every table, and the numbers by which the keys are known."""
+
+class Entities:
+    """The numbers by which accounts, merchants, devices and pairs are known: dense, in order of first appearance.
+
+    They depend on the arrivals alone, so histories under several declarations share them.
+    """
 
     def __init__(self) -> None:
-        self.keys = {"account": Keys(), "merchant": Keys(), "device": Keys()}
+        self.keys: dict[Literal["account", "merchant", "device"], Keys] = {
+            "account": Keys(), "merchant": Keys(), "device": Keys()
+        }  # fmt: skip
         self.pairs = Pairs()
-        self.tables = {each.name: Past(each.name) for each in TABLES}
 
-    def advance(self, arrivals: Arrivals) -> Integers:
-        """Take n arrivals; returns int64 [n, len(HISTORY)] in the declaration's order, 0 in the rows of labels."""
-        out = np.zeros((len(arrivals), len(HISTORY)), np.int64)
-        for begin in range(0, len(arrivals), _CHUNK_ROWS):
-            self._advance(arrivals, slice(begin, begin + _CHUNK_ROWS), out)
-        return out
-
-    def _advance(self, arrivals: Arrivals, rows: slice, out: Integers) -> None:
-        slots = {
-            "account": self.keys["account"].slots(arrivals.account_ids[rows]),
-            "merchant": self.keys["merchant"].slots(arrivals.merchant_ids[rows]),
-            "device": self.keys["device"].slots(arrivals.device_ids[rows]),
+    def slots(self, arrivals: Arrivals) -> Slots:
+        """Slots int64 [n] by entity; what was not seen before gets the next free ones."""
+        account = self.keys["account"].slots(arrivals.account_ids)
+        merchant = self.keys["merchant"].slots(arrivals.merchant_ids)
+        return {
+            "account": account,
+            "merchant": merchant,
+            "device": self.keys["device"].slots(arrivals.device_ids),
+            "account_merchant": self.pairs.slots(account, merchant, ~arrivals.is_label),
         }
-        is_label = arrivals.is_label[rows]
-        is_transaction = ~is_label
-        slots["account_merchant"] = self.pairs.slots(slots["account"], slots["merchant"], is_transaction)
-        for each in TABLES:
-            out[rows, _COLUMNS[each.name]] = self.tables[each.name].advance(
-                slots[each.entity],
-                arrivals.times[rows],
-                arrivals.amounts[rows],
-                slots[each.distinct or "merchant"],
-                arrivals.latitudes[rows],
-                arrivals.longitudes[rows],
-                reads=is_transaction,
-                writes=is_label if each.stream == "fraud_labels" else is_transaction,
-            )
 
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
-        """All state as named arrays, for a snapshot; copies."""
-        arrays: dict[str, npt.NDArray[Any]] = {}
-        for name, past in self.tables.items():
-            arrays |= {f"{name}.{part}": array for part, array in past.arrays().items()}
-        for name, keys in self.keys.items():
-            arrays |= {f"keys.{name}.{part}": array for part, array in keys.arrays().items()}
+        """All numbers as named arrays, for a snapshot; copies."""
+        arrays = {
+            f"keys.{name}.{part}": array for name, keys in self.keys.items() for part, array in keys.arrays().items()
+        }
         return arrays | {f"pairs.{part}": array for part, array in self.pairs.arrays().items()}
 
     @classmethod
-    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> "History":
-        """The state that `arrays` returned."""
+    def from_arrays(cls, arrays: dict[str, npt.NDArray[Any]]) -> "Entities":
+        """The numbers that `arrays` returned."""
+        entities = cls()
+        entities.keys = {name: Keys.from_arrays(_under(arrays, f"keys.{name}.")) for name in entities.keys}
+        entities.pairs = Pairs.from_arrays(_under(arrays, "pairs."))
+        return entities
 
-        def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
-            return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
-        history = cls()
-        history.tables = {each.name: Past.from_arrays(each.name, under(f"{each.name}.")) for each in TABLES}
-        history.keys = {name: Keys.from_arrays(under(f"keys.{name}.")) for name in history.keys}
-        history.pairs = Pairs.from_arrays(under("pairs."))
+class History:
+    """The past of every key of every table of one declaration."""
+
+    def __init__(self, declaration: Declaration = DECLARATION, entities: Entities | None = None) -> None:
+        self.declaration = declaration
+        self.entities = Entities() if entities is None else entities
+        self.tables = {each.name: Past(each.name, declaration) for each in declaration.tables}
+        names = declaration.history_names
+        self._columns = {
+            each.name: [names.index(measure.name) for measure in declaration.measures_of(each.name)]
+            for each in declaration.tables
+        }
+
+    def advance(self, arrivals: Arrivals) -> Integers:
+        """Take n arrivals; returns int64 [n, measures] in the declaration's order, 0 in the rows of labels."""
+        out = np.zeros((len(arrivals), len(self.declaration.history)), np.int64)
+        for begin in range(0, len(arrivals), _CHUNK_ROWS):
+            rows = slice(begin, begin + _CHUNK_ROWS)
+            part = arrivals.rows(rows)
+            out[rows] = self.take(part, self.entities.slots(part))
+        return out
+
+    def take(self, arrivals: Arrivals, slots: Slots) -> Integers:
+        """`advance` for arrivals whose slots are known already."""
+        out = np.zeros((len(arrivals), len(self.declaration.history)), np.int64)
+        is_label = arrivals.is_label
+        is_transaction = ~is_label
+        for each in self.declaration.tables:
+            out[:, self._columns[each.name]] = self.tables[each.name].advance(
+                slots[each.entity],
+                arrivals.times,
+                arrivals.amounts,
+                slots[each.distinct or "merchant"],
+                arrivals.latitudes,
+                arrivals.longitudes,
+                reads=is_transaction,
+                writes=is_label if each.stream == "fraud_labels" else is_transaction,
+            )
+        return out
+
+    def arrays(self) -> dict[str, npt.NDArray[Any]]:
+        """The tables as named arrays, for a snapshot; copies. The entities are the caller's to keep."""
+        return {f"{name}.{part}": array for name, past in self.tables.items() for part, array in past.arrays().items()}
+
+    @classmethod
+    def from_arrays(
+        cls, arrays: dict[str, npt.NDArray[Any]], declaration: Declaration, entities: Entities
+    ) -> "History":
+        """The tables that `arrays` returned."""
+        history = cls(declaration, entities)
+        for name in history.tables:
+            history.tables[name] = Past.from_arrays(name, _under(arrays, f"{name}."), declaration)
         return history
+
+
+def _under(arrays: dict[str, npt.NDArray[Any]], prefix: str) -> dict[str, npt.NDArray[Any]]:
+    return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
 
 def places(values: Sequence[int | None]) -> Integers:

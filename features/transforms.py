@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import tensorflow as tf
 
-from features.declaration import ABSENT
+from features.grammar import ABSENT
 from plumbline.transaction import DAY_US, SECOND_US
 
 Tensor = Any

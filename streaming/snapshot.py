@@ -15,14 +15,14 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from features.declaration import fingerprint
-from features.sweep import History
+from features.declaration import DECLARATION, fingerprint
+from features.sweep import Entities, History
 from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
 from plumbline.policy import Policy
 from streaming.known import Known
 from streaming.state import State
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 KEPT: Final = 2
 """How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
 
@@ -48,6 +48,7 @@ Frozen = tuple[Manifest, dict[str, npt.NDArray[Any]]]
 def freeze(state: State) -> Frozen:
     """A copy of the state that later changes do not touch; cheap, so that writing it can happen elsewhere."""
     arrays = {f"history.{name}": array for name, array in state.history.arrays().items()}
+    arrays |= {f"entities.{name}": array for name, array in state.history.entities.arrays().items()}
     arrays |= {f"known.{name}": array for name, array in state.known.arrays().items()}
     manifest = Manifest(
         format=FORMAT,
@@ -133,7 +134,7 @@ def read(place: Path, remembered: int) -> State:
 
     return State(
         known=Known.from_arrays(remembered, under("known.")),
-        history=History.from_arrays(under("history.")),
+        history=History.from_arrays(under("history."), DECLARATION, Entities.from_arrays(under("entities."))),
         policy=manifest.policy,
         positions={(topic, partition): offset for topic, partition, offset in manifest.positions},
         sequence=manifest.sequence,

@@ -57,8 +57,8 @@ class State:
         new = np.flatnonzero(status == NEW).tolist()
         self.known.set_parties(
             rows[new],
-            self.history.keys["account"].slots([transactions[n].account_id for n in new]),
-            self.history.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
+            self.history.entities.keys["account"].slots([transactions[n].account_id for n in new]),
+            self.history.entities.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
         )
         answer: list[int] = status.tolist()
         return answer
@@ -70,8 +70,8 @@ class State:
             return LabelApplied(label=label, source=source, effect="unknown_transaction", journaled_at=now_us)
         account, merchant = self.known.parties(row)
         parties = {
-            "account_id": self.history.keys["account"].id_of(account),
-            "merchant_id": self.history.keys["merchant"].id_of(merchant),
+            "account_id": self.history.entities.keys["account"].id_of(account),
+            "merchant_id": self.history.entities.keys["merchant"].id_of(merchant),
         }
         if label.verdict != "fraud":
             return LabelApplied(label=label, source=source, effect="not_fraud", journaled_at=now_us, **parties)

@@ -13,7 +13,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.grammar import encode
 from serving.columns import NUMBERS, TEXTS
 
 
@@ -65,7 +66,7 @@ def write(folder: Path) -> None:
             return {"score": tf.cast((sums + tf.cast(texts, tf.int64)) % 9973, tf.float32) / 9973}
 
         def about(self, ping: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"fingerprint": tf.constant(fingerprint())}
+            return {"fingerprint": tf.constant(fingerprint()), "declaration": tf.constant(encode(DECLARATION))}
 
     model = Scorer()
     inputs = {"history": tf.TensorSpec([None, len(HISTORY_NAMES)], tf.int64, "history")}
@@ -85,6 +86,7 @@ def write(folder: Path) -> None:
     extra = unfinished / "assets.extra"
     extra.mkdir()
     (extra / "plumbline.json").write_text(json.dumps({"version": 1, "fingerprint": fingerprint()}))
+    (extra / "declaration.json").write_bytes(encode(DECLARATION))
     unfinished.rename(folder / "1")
 
 

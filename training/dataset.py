@@ -13,9 +13,9 @@ import tensorflow as tf
 
 from archive.layout import Archive
 from features.analysis import Columns, raw_columns
-from features.declaration import HISTORY_NAMES, RAW_INTEGERS, RAW_STRINGS
+from features.declaration import DECLARATION
+from features.grammar import RAW_INTEGERS, RAW_STRINGS, Declaration
 from features.pipeline import read_history
-from features.preprocessing import CATEGORIES, NUMBERS
 from plumbline.errors import InvalidArchive
 from training.windows import Days
 
@@ -60,7 +60,14 @@ def frauds_known(archive: Archive, before_us: int | None) -> set[str]:
     return {transaction_id for transaction_id, verdict in latest.items() if verdict == "fraud"}
 
 
-def write_rows(archive: Archive, history: Path, days: Days, known_before_us: int | None, file: Path) -> int:
+def write_rows(
+    archive: Archive,
+    history: Path,
+    days: Days,
+    known_before_us: int | None,
+    file: Path,
+    declaration: Declaration = DECLARATION,
+) -> int:
     """Write the transactions of some days with history and truth as Parquet; returns their number.
 
     Columns: sequence, transaction_id, account_id, the raw inputs, every measure, `fraud` (as frauds_known tells).
@@ -70,33 +77,35 @@ def write_rows(archive: Archive, history: Path, days: Days, known_before_us: int
     if not batches:
         raise InvalidArchive(f"archive {archive.path}", "transactions", 0, f"one or more in {days}")
     rows = pa.Table.from_batches(batches)
-    past = read_history(history)
+    past = read_history(history, declaration)
     at = np.searchsorted(past["sequence"], rows["sequence"])
     known = frauds_known(archive, known_before_us)
     truth = np.fromiter((each in known for each in rows["transaction_id"].to_pylist()), np.bool_, rows.num_rows)
     past = past.take(pa.array(at))
     if not past["sequence"].equals(rows["sequence"]):
         raise InvalidArchive(f"archive {archive.path}", "history", str(history), f"every transaction of {days}")
-    for name in HISTORY_NAMES:
+    for name in declaration.history_names:
         rows = rows.append_column(name, past[name])
     pq.write_table(rows.append_column("fraud", pa.array(truth)), file, row_group_size=ROWS_A_GROUP, compression="zstd")
     return len(truth)
 
 
-def row_batches(file: Path, rows: int = TRANSFORM_ROWS) -> Iterator[tuple[Columns, pa.RecordBatch]]:
+def row_batches(
+    file: Path, declaration: Declaration = DECLARATION, rows: int = TRANSFORM_ROWS
+) -> Iterator[tuple[Columns, pa.RecordBatch]]:
     """The rows of a file in order, a batch at a time: the model's raw inputs, and the whole batch."""
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(rows):
-            yield raw_columns(batch), batch
+            yield raw_columns(batch, declaration), batch
 
 
-def examples(file: Path, transform: Transform) -> Examples:
+def examples(file: Path, transform: Transform, declaration: Declaration = DECLARATION) -> Examples:
     """All rows of a file through the exported transform, the very graph that serves."""
     numbers, categories, frauds = [], [], []
-    for columns, batch in row_batches(file):
+    for columns, batch in row_batches(file, declaration):
         features = transform({name: tf.constant(column) for name, column in columns.items()})
-        numbers.append(np.stack([features[each.name].numpy() for each in NUMBERS], axis=1))
-        indices = [features[each.name].numpy().astype(np.int32) for each in CATEGORIES]
+        numbers.append(np.stack([features[each.name].numpy() for each in declaration.numbers], axis=1))
+        indices = [features[each.name].numpy().astype(np.int32) for each in declaration.categories]
         categories.append(np.stack(indices, axis=1))
         frauds.append(np.asarray(batch.column("fraud"), dtype=np.float32))
     return Examples(np.concatenate(numbers), np.concatenate(categories), np.concatenate(frauds))

@@ -1,6 +1,6 @@
 """Offline evaluation: rows with their batch history, scored by an exported version in this process."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -9,13 +9,13 @@ import numpy as np
 import tensorflow as tf
 
 from features.analysis import Columns
+from features.grammar import Declaration
 from plumbline.policy import Policy
 from training.dataset import row_batches
-from training.export import card_of
+from training.export import declaration_of
 from training.metrics import Array, ScoredRows, capacity
 
 Tensor = Any
-Score = Callable[[Columns], Array]
 
 REVIEW_SHARE: Final = 0.005
 """Share of transactions that the suggested policy sends to people."""
@@ -27,9 +27,10 @@ NEVER: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """An exported version in memory."""
+    """An exported version in memory, and the declaration that it was trained under."""
 
     model: Any
+    declaration: Declaration
 
     def call(self, name: str, columns: Columns) -> dict[str, Array]:
         """A signature's outputs as arrays; columns: the raw inputs, [n] or [n, H]."""
@@ -41,20 +42,19 @@ class Loaded:
         return self.call("serving_default", columns)["score"]
 
 
-def load(folder: Path) -> Loaded:
+def load(folder: Path, declaration: Declaration) -> Loaded:
     """A SavedModel from its folder."""
-    return Loaded(tf.saved_model.load(str(folder)))
+    return Loaded(tf.saved_model.load(str(folder)), declaration)
 
 
 def load_version(folder: Path) -> Loaded:
-    """A published version from its folder; raises FingerprintMismatch when it was made with another declaration."""
-    card_of(folder)
-    return load(folder)
+    """A published version from its folder. Raises Refused, FingerprintMismatch: see `declaration_of`."""
+    return load(folder, declaration_of(folder))
 
 
-def score_rows(file: Path, score: Score) -> ScoredRows:
-    """The rows of a file, scored, with the truth that the file holds."""
-    return _joined(list(_scored(file, score)))
+def score_rows(file: Path, version: Loaded) -> ScoredRows:
+    """The rows of a file, scored by a version under whose declaration they were written, and the truth in the file."""
+    return _joined(list(_scored(file, version)))
 
 
 def suggest(rows: ScoredRows, version: str, review_share: float = REVIEW_SHARE) -> Policy:
@@ -74,13 +74,13 @@ def suggest(rows: ScoredRows, version: str, review_share: float = REVIEW_SHARE) 
     return Policy(version=version, review_at=float(scores[reviewed - 1]), decline_at=decline_at)
 
 
-def _scored(file: Path, score: Score) -> Iterator[ScoredRows]:
-    for columns, batch in row_batches(file):
+def _scored(file: Path, version: Loaded) -> Iterator[ScoredRows]:
+    for columns, batch in row_batches(file, version.declaration):
         yield ScoredRows(
             transaction_ids=_strings(batch.column("transaction_id")),
             occurred_at=np.asarray(batch.column("occurred_at"), dtype=np.int64),
             accounts=_strings(batch.column("account_id")),
-            scores=score(columns),
+            scores=version.score(columns),
             frauds=np.asarray(batch.column("fraud")),
         )
 

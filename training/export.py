@@ -2,9 +2,9 @@
 
     serving_default   raw columns [n]  ─► score    float32 [n], a probability
     transform         raw columns [n]  ─► each feature by name, float32 [n] or int64 [n]
-    explain           raw columns [n]  ─► effects  float32 [n, F], in the order of FEATURE_NAMES: how much the feature
+    explain           raw columns [n]  ─► effects  float32 [n, F], in the declaration's order: how much the feature
                                                    moved the log-odds, against its mean or most frequent value
-    about             ping int64 [n]   ─► fingerprint, string scalar
+    about             ping int64 [n]   ─► fingerprint and declaration (JSON), string scalars
 
 A plain tf.Module owns the parts, as Keras' own exporter loses the look-up tables of TFT's layer. Rows are padded to a
 multiple of 64 inside every graph and XLA is off, so that a row's numbers are the same in a batch of any size.
@@ -20,18 +20,10 @@ import msgspec
 import tensorflow as tf
 import tensorflow_transform as tft
 
-from features.declaration import FEATURE_NAMES, FEATURES, fingerprint
-from features.preprocessing import (
-    CATEGORIES,
-    NUMBERS,
-    RAW_SPEC,
-    ROWS_MULTIPLE,
-    index,
-    padded,
-    signature,
-    vocabulary_table,
-)
-from plumbline.errors import FingerprintMismatch, Refused
+from features.declaration import DECLARATION
+from features.grammar import Declaration, decode, encode
+from features.preprocessing import ROWS_MULTIPLE, index, padded, raw_spec, signature, vocabulary_table
+from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
 from training.model import Network
 
@@ -40,30 +32,29 @@ Tensor = Any
 EXTRA: Final = "assets.extra"
 CARD_NAME: Final = "plumbline.json"
 POLICY_NAME: Final = "policy.json"
-
-_ORDER: Final = [[*NUMBERS, *CATEGORIES].index(each) for each in FEATURES]
-"""Where each declared feature lies among the tokens."""
+DECLARATION_NAME: Final = "declaration.json"
 
 
 class Transform(tf.Module):
     """TFT's graph and the vocabularies it found, as a tf.function of raw columns: layer 3 without a network."""
 
-    def __init__(self, analysis: Path) -> None:
+    def __init__(self, analysis: Path, declaration: Declaration = DECLARATION) -> None:
         super().__init__()
+        self.declaration = declaration
         output = tft.TFTransformOutput(str(analysis))
         # As an attribute of the exported object, or its vocabularies would be left behind.
         self.layer = output.transform_features_layer()
-        vocabularies = {each.name: output.vocabulary_by_name(each.name) for each in CATEGORIES}
-        self.vocabulary_sizes = [len(vocabularies[each.name]) for each in CATEGORIES]
+        vocabularies = {each.name: output.vocabulary_by_name(each.name) for each in declaration.categories}
+        self.vocabulary_sizes = [len(vocabularies[each.name]) for each in declaration.categories]
         self.tables = {name: vocabulary_table(values) for name, values in vocabularies.items()}
-        self.features = tf.function(self._features, input_signature=[signature()], jit_compile=False)
+        self.features = tf.function(self._features, input_signature=[signature(declaration)], jit_compile=False)
 
     def _features(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        found = self.layer({name: inputs[name] for name in RAW_SPEC})
-        for each in CATEGORIES:
+        found = self.layer({name: inputs[name] for name in raw_spec(self.declaration)})
+        for each in self.declaration.categories:
             (column,) = each.inputs
             found[each.name] = index(inputs[column], self.tables[each.name])
-        return {name: found[name] for name in FEATURE_NAMES}
+        return {name: found[name] for name in self.declaration.feature_names}
 
 
 class Exported(tf.Module):
@@ -72,9 +63,10 @@ class Exported(tf.Module):
     def __init__(self, transform: Transform, network: Network) -> None:
         super().__init__()
         self.transform, self.tokens, self.head = transform, network.tokens, network.head
-        self.baseline = tf.Variable(network.baseline(len(CATEGORIES)), trainable=False)
-        self.score = tf.function(self._score, input_signature=[signature()], jit_compile=False)
-        self.explain = tf.function(self._explain, input_signature=[signature()], jit_compile=False)
+        inputs = signature(transform.declaration)
+        self.baseline = tf.Variable(network.baseline(len(transform.declaration.categories)), trainable=False)
+        self.score = tf.function(self._score, input_signature=[inputs], jit_compile=False)
+        self.explain = tf.function(self._explain, input_signature=[inputs], jit_compile=False)
         self.about = tf.function(
             self._about, input_signature=[tf.TensorSpec([None], tf.int64, "ping")], jit_compile=False
         )
@@ -82,8 +74,9 @@ class Exported(tf.Module):
     def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Tokens of the rows and of the padding, float32 [n + p, F, E]."""
         features = self.transform.features(inputs)
-        numbers = tf.stack([features[each.name] for each in NUMBERS], axis=1)
-        categories = tf.stack([tf.cast(features[each.name], tf.int32) for each in CATEGORIES], axis=1)
+        declaration = self.transform.declaration
+        numbers = tf.stack([features[each.name] for each in declaration.numbers], axis=1)
+        categories = tf.stack([tf.cast(features[each.name], tf.int32) for each in declaration.categories], axis=1)
         return self.tokens([padded(numbers), padded(categories)], training=False)
 
     def _score(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -94,7 +87,9 @@ class Exported(tf.Module):
         tokens = self._tokens(inputs)
         blocks = tf.reshape(tokens, [-1, ROWS_MULTIPLE, *tokens.shape[1:]])
         effects = tf.map_fn(self._effects, blocks, fn_output_signature=tf.float32)
-        effects = tf.gather(tf.reshape(effects, [-1, tokens.shape[1]]), _ORDER, axis=1)
+        declaration = self.transform.declaration
+        token_of = [[*declaration.numbers, *declaration.categories].index(each) for each in declaration.features]
+        effects = tf.gather(tf.reshape(effects, [-1, tokens.shape[1]]), token_of, axis=1)
         return {"effects": effects[: tf.shape(inputs["history"])[0]]}
 
     def _effects(self, tokens: Tensor) -> Tensor:
@@ -106,7 +101,11 @@ class Exported(tf.Module):
         return self.head(tokens, training=False) - tf.reshape(without, [-1, count])
 
     def _about(self, ping: Tensor) -> dict[str, Tensor]:
-        return {"fingerprint": tf.constant(fingerprint())}
+        declaration = self.transform.declaration
+        return {
+            "fingerprint": tf.constant(declaration.fingerprint),
+            "declaration": tf.constant(encode(declaration)),
+        }
 
 
 def signatures(exported: Exported) -> dict[str, Any]:
@@ -126,18 +125,22 @@ def save(exported: Exported, scratch: Path) -> Path:
     return folder
 
 
-def publish(folder: Path, base: Path, card: Mapping[str, Any], policy: Policy) -> Path:
+def publish(
+    folder: Path, base: Path, card: Mapping[str, Any], policy: Policy, declaration: Declaration = DECLARATION
+) -> Path:
     """Make a saved model the next version under a base path, at one stroke; returns its folder, named by a number.
 
     folder: on the base path's own disk; card: what `plumbline.json` says beside the model, to which `fingerprint` and
-    `version` are added; policy: what `policy.json` holds.
+    `version` are added; policy: what `policy.json` holds; declaration: what `declaration.json` holds, in full.
     """
     extra = folder / EXTRA
     extra.mkdir()
+    (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
     while True:
         number = max(versions(base), default=0) + 1
-        text = json.dumps({"version": number, "fingerprint": fingerprint(), **card}, indent=2, ensure_ascii=False)
+        facts = {"version": number, "fingerprint": declaration.fingerprint, **card}
+        text = json.dumps(facts, indent=2, ensure_ascii=False)
         (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
         try:
             return folder.rename(base / str(number))
@@ -153,10 +156,7 @@ def versions(base: Path) -> list[int]:
 
 
 def card_of(folder: Path) -> dict[str, Any]:
-    """What a version says of itself.
-
-    Raises Refused when it says nothing, FingerprintMismatch when it was made with another declaration.
-    """
+    """What a version says of itself. Raises Refused when it says nothing."""
     file = folder / EXTRA / CARD_NAME
     try:
         card: dict[str, Any] = json.loads(file.read_bytes())
@@ -164,7 +164,20 @@ def card_of(folder: Path) -> dict[str, Any]:
         raise Refused(
             f"{folder} holds no model that Plumbline exported: {file.name} cannot be read ({error})"
         ) from error
-    if card.get("fingerprint") != fingerprint():
-        found = str(card.get("fingerprint"))
-        raise FingerprintMismatch(f"model {folder}", found, fingerprint(), "train a model with this release")
     return card
+
+
+def declaration_of(folder: Path) -> Declaration:
+    """The declaration that a version was trained under.
+
+    Raises Refused when it does not say, FingerprintMismatch when its files are not of one model.
+    """
+    file = folder / EXTRA / DECLARATION_NAME
+    try:
+        declaration = decode(file.read_bytes())
+    except (OSError, InvalidDeclaration) as error:
+        raise Refused(f"{folder} does not say what it was trained under: {file.name}: {error}") from error
+    if (said := str(card_of(folder).get("fingerprint"))) != declaration.fingerprint:
+        remedy = "the files of two models lie in one folder; export it anew"
+        raise FingerprintMismatch(f"model {folder}", said, declaration.fingerprint, remedy)
+    return declaration

@@ -12,7 +12,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from archive.layout import Archive, open_archive
-from features.declaration import fingerprint
+from features.declaration import DECLARATION
+from features.grammar import Declaration
 from features.pipeline import Part, write_history
 from plumbline.transaction import DAY_US
 
@@ -23,25 +24,29 @@ _LABEL_COLUMNS = ("sequence", "transaction_id", "account_id", "merchant_id", "kn
 DAYS_A_PART = 7
 
 
-def history_folder(archive: Archive, cache: Path, keep_us: tuple[int, int]) -> Path:
+def history_folder(
+    archive: Archive, cache: Path, keep_us: tuple[int, int], declaration: Declaration = DECLARATION
+) -> Path:
     """Where the history of a range of transactions is kept; the name stands for everything that decides the numbers."""
-    made_of = f"{archive.manifest.digest} {fingerprint()} {keep_us[0]} {keep_us[1]}"
+    made_of = f"{archive.manifest.digest} {declaration.fingerprint} {keep_us[0]} {keep_us[1]}"
     return cache / f"history-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 
-def ensure_history(archive: Archive, cache: Path, keep_us: tuple[int, int]) -> Path:
+def ensure_history(
+    archive: Archive, cache: Path, keep_us: tuple[int, int], declaration: Declaration = DECLARATION
+) -> Path:
     """The folder with the history of a half-open range of `occurred_at`, computed unless it is there.
 
     All arrivals before the end of the range are read. The folder gets its name when it is complete.
     """
-    folder = history_folder(archive, cache, keep_us)
+    folder = history_folder(archive, cache, keep_us, declaration)
     if folder.is_dir():
         return folder
     cache.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     try:
         read = functools.partial(read_part, str(archive.path))
-        write_history(read, _parts(archive, keep_us[1]), scratch, keep_us=keep_us)
+        write_history(read, _parts(archive, keep_us[1]), scratch, keep_us=keep_us, declaration=declaration)
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

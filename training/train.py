@@ -17,7 +17,8 @@ import tensorflow as tf
 
 from archive.layout import Archive
 from features.analysis import write_analysis
-from features.declaration import FEATURE_NAMES, HISTORY_NAMES
+from features.declaration import DECLARATION
+from features.grammar import Declaration
 from plumbline.policy import Policy
 from training.dataset import examples, frauds_known, write_rows
 from training.evaluate import Loaded, load, score_rows, suggest
@@ -54,14 +55,16 @@ def train(
     base: Path,
     cache: Path,
     now_us: int,
+    declaration: Declaration = DECLARATION,
     devices: int | None = None,
     tensorboard: Path | None = None,
     tell: Tell = lambda step, done, whole: None,
 ) -> Trained:
     """Train on an archive and export the next version under a base path.
 
-    cache: folder in which history is kept from one training to the next; devices: see training.fit.strategy; now_us:
-    our clock, for the model's card; tensorboard: folder of the fit's logs.
+    cache: folder in which history is kept from one training to the next; now_us: our clock, for the model's card;
+    declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; tensorboard:
+    folder of the fit's logs.
     Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
     """
     placed = strategy(devices)
@@ -69,20 +72,20 @@ def train(
     scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=base))
     try:
         tell("history", 0, 0)
-        history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us))
+        history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us), declaration)
         tell("history", 1, 1)
         train_file, test_file = scratch / "train.parquet", scratch / "test.parquet"
         tell("rows", 0, 2)
-        rows = {"train": write_rows(archive, history, windows.train, windows.cut_off_us, train_file)}
+        rows = {"train": write_rows(archive, history, windows.train, windows.cut_off_us, train_file, declaration)}
         tell("rows", 1, 2)
-        rows["test"] = write_rows(archive, history, windows.test, None, test_file)
+        rows["test"] = write_rows(archive, history, windows.test, None, test_file, declaration)
         tell("rows", 2, 2)
         tell("analysis", 0, 0)
-        write_analysis([train_file], scratch / "analysis")
+        write_analysis([train_file], scratch / "analysis", declaration=declaration)
         tell("analysis", 1, 1)
         tell("transform", 0, 0)
-        transform = Transform(scratch / "analysis")
-        learnable = examples(train_file, transform.features)
+        transform = Transform(scratch / "analysis", declaration)
+        learnable = examples(train_file, transform.features, declaration)
         tell("transform", 1, 1)
         on_epoch: OnEpoch = lambda epoch, epochs, losses: tell("fit", epoch, epochs)  # noqa: E731 - named by its type
         tell("fit", 0, recipe.epochs)
@@ -90,13 +93,13 @@ def train(
         tell("fit", recipe.epochs, recipe.epochs)
         tell("evaluate", 0, 0)
         folder = save(Exported(transform, fitted.network), scratch)
-        scored = score_rows(test_file, load(folder).score)
+        scored = score_rows(test_file, load(folder, declaration))
         metrics = measure_as_published(archive, windows, scored)
         policy = suggest(scored, f"suggested-{now_us}")
         tell("evaluate", 1, 1)
         tell("export", 0, 0)
-        card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive)
-        version = publish(folder, base, card, policy)
+        card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
+        version = publish(folder, base, card, policy, declaration)
         tell("export", 1, 1)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
@@ -105,11 +108,12 @@ def train(
 
 def scores_of(archive: Archive, windows: Windows, version: Loaded, cache: Path) -> ScoredRows:
     """All test rows of an archive with their batch history, scored by a version in this process, and the truth."""
-    history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us))
+    keep_us = (windows.train.since_us, windows.test.until_us)
+    history = ensure_history(archive, cache, keep_us, version.declaration)
     with tempfile.TemporaryDirectory(prefix="plumbline-scores-") as scratch:
         file = Path(scratch) / "test.parquet"
-        write_rows(archive, history, windows.test, None, file)
-        return score_rows(file, version.score)
+        write_rows(archive, history, windows.test, None, file, version.declaration)
+        return score_rows(file, version)
 
 
 def measure_as_published(archive: Archive, windows: Windows, scored: ScoredRows) -> dict[str, float]:
@@ -148,6 +152,7 @@ def _card(
     policy: Policy,
     rows: Mapping[str, int],
     archive: Archive,
+    declaration: Declaration,
 ) -> dict[str, Any]:
     """What `plumbline.json` says of a version."""
     return {
@@ -162,7 +167,7 @@ def _card(
         "epochs": recipe.epochs,
         "metrics": dict(metrics),
         "policy": {"review_at": policy.review_at, "decline_at": policy.decline_at},
-        "feature_names": list(FEATURE_NAMES),
-        "history_names": list(HISTORY_NAMES),
+        "feature_names": list(declaration.feature_names),
+        "history_names": list(declaration.history_names),
         "tensorflow": tf.__version__,
     }

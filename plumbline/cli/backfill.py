@@ -44,9 +44,9 @@ def backfill(
         )
     facts = {
         "transactions": len(state.known),
-        "accounts": len(state.history.keys["account"]),
-        "merchants": len(state.history.keys["merchant"]),
-        "devices": len(state.history.keys["device"]),
+        "accounts": len(state.history.entities.keys["account"]),
+        "merchants": len(state.history.entities.keys["merchant"]),
+        "devices": len(state.history.entities.keys["device"]),
         "archive_digest": state.archive_digest,
     }
     if as_json:

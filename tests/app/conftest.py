@@ -17,6 +17,7 @@ from flask.testing import FlaskClient
 
 from app import create_app, entries, frontend
 from features import declaration
+from features.grammar import ABSENT, Measure
 from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
 from plumbline.journal import LabelApplied
 from plumbline.label import Label
@@ -302,14 +303,15 @@ def history(payment: Payment, past: list[Payment]) -> list[int]:
         for entity, keys in KEYS.items()
     }
     return [
-        measured(measure, payment, mine[declaration.table(measure.table).entity]) for measure in declaration.HISTORY
+        measured(measure, payment, mine[declaration.DECLARATION.table(measure.table).entity])
+        for measure in declaration.HISTORY
     ]
 
 
-def measured(measure: declaration.Measure, payment: Payment, mine: list[Payment]) -> int:
+def measured(measure: Measure, payment: Payment, mine: list[Payment]) -> int:
     """One measure of an entity's payments, oldest first; fraud labels are made up."""
-    entity = declaration.table(measure.table).entity
-    if declaration.table(measure.table).stream == "fraud_labels":
+    entity = declaration.DECLARATION.table(measure.table).entity
+    if declaration.DECLARATION.table(measure.table).stream == "fraud_labels":
         return {"m-voucher-5": 4, "m-electro-44": 1}.get(payment.merchant, 0) if entity == "merchant" else 0
     if measure.window:
         mine = [other for other in mine if payment.at - measure.window_us < other.at <= payment.at]
@@ -324,7 +326,7 @@ def measured(measure: declaration.Measure, payment: Payment, mine: list[Payment]
             what = "merchant" if entity == "account" else "account"
             return len({getattr(other, what) for other in mine})
         case "latitude_e6" | "longitude_e6":
-            return MUNICH[0 if measure.kind == "latitude_e6" else 1] if mine else declaration.ABSENT
+            return MUNICH[0 if measure.kind == "latitude_e6" else 1] if mine else ABSENT
         case _:
             return (payment.at - mine[-1].at) // SECOND_US if mine else -1
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from features.declaration import ABSENT, HISTORY, TABLES, horizon_us, table
+from features.declaration import DECLARATION
+from features.grammar import ABSENT
 
 KEY = {
     "account": lambda row: row["account_id"],
@@ -12,19 +13,19 @@ KEY = {
 }
 
 
-def remembered(table_name, arrivals):
+def remembered(declaration, table, arrivals):
     """The entries of one key, sorted by time, that are not forgotten after these arrivals."""
     kept = []
     for row in arrivals:
         kept.append(row)
         kept.sort(key=lambda each: each["time"])
         newest = kept[-1]["time"]
-        kept = [each for each in kept if each["time"] > newest - horizon_us(table_name)]
-        kept = kept[-table(table_name).bound :] if table(table_name).bound else []
+        kept = [each for each in kept if each["time"] > newest - declaration.horizon_us(table.name)]
+        kept = kept[-table.bound :] if table.bound else []
     return kept
 
 
-def measured(measure, row, past, kept):
+def measured(table, measure, row, past, kept):
     """One measure of one transaction, given the arrivals of its key before it and what is remembered of them."""
     t = row["time"]
     located = [each for each in past if each["latitude_e6"] != ABSENT]
@@ -45,20 +46,20 @@ def measured(measure, row, past, kept):
         return sum(each["amount_minor"] for each in window)
     if measure.kind == "maximum":
         return max((each["amount_minor"] for each in window), default=0)
-    return len({each[f"{table(measure.table).distinct}_id"] for each in window})
+    return len({each[f"{table.distinct}_id"] for each in window})
 
 
-def history(rows):
+def history(rows, declaration=DECLARATION):
     """int64 [n, measures] of rows (dicts) in arrival order; labels give rows of 0."""
-    out = np.zeros((len(rows), len(HISTORY)), np.int64)
+    out = np.zeros((len(rows), len(declaration.history)), np.int64)
     for n, row in enumerate(rows):
-        for of in [] if row["is_label"] else TABLES:
+        for of in [] if row["is_label"] else declaration.tables:
             key = KEY[of.entity](row)
             wants_labels = of.stream == "fraud_labels"
             past = [each for each in rows[:n] if each["is_label"] == wants_labels and KEY[of.entity](each) == key]
             past = past if key != "" else []
-            kept = remembered(of.name, past)
-            for m, measure in enumerate(HISTORY):
+            kept = remembered(declaration, of, past)
+            for m, measure in enumerate(declaration.history):
                 if measure.table == of.name:
-                    out[n, m] = measured(measure, row, past, kept)
+                    out[n, m] = measured(of, measure, row, past, kept)
     return out

@@ -8,10 +8,12 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from features import declaration
-from features.declaration import ABSENT, HISTORY_NAMES, TABLES
-from features.sweep import Arrivals, History
+from features.declaration import DECLARATION, HISTORY_NAMES
+from features.grammar import ABSENT
+from features.sweep import Arrivals, Entities, History
 
 _spec = importlib.util.spec_from_file_location("oracle", Path(__file__).with_name("oracle.py"))
 oracle = importlib.util.module_from_spec(_spec)
@@ -66,6 +68,12 @@ def in_batches(rows, cuts, history=None):
     return np.concatenate(parts) if parts else np.zeros((0, len(HISTORY_NAMES)), np.int64)
 
 
+def revived_from(history):
+    """The same history, by way of a snapshot's arrays."""
+    entities = Entities.from_arrays(history.entities.arrays())
+    return History.from_arrays(history.arrays(), history.declaration, entities)
+
+
 def assert_equal(found, wanted):
     for n, m in np.argwhere(found != wanted):
         pytest.fail(f"row {n}, {HISTORY_NAMES[m]}: kernel {found[n, m]}, oracle {wanted[n, m]}")
@@ -83,7 +91,7 @@ def test_equals_the_oracle_in_any_batches(stream, data):
 def test_a_snapshot_goes_on_where_it_stopped(before, after):
     history = History()
     history.advance(arrivals(before))
-    revived = History.from_arrays(history.arrays())
+    revived = revived_from(history)
     assert_equal(revived.advance(arrivals(after)), oracle.history(before + after)[len(before) :])
 
 
@@ -93,7 +101,7 @@ def test_a_snapshot_remembers_more_merchants_than_the_next_batch_names():
     history = History()
     history.advance(arrivals(spree))
     after = [{**spree[-1], "merchant_id": "m0", "is_label": False}]
-    revived = History.from_arrays(history.arrays())
+    revived = revived_from(history)
     assert_equal(revived.advance(arrivals(after)), history.advance(arrivals(after)))
 
 
@@ -123,15 +131,12 @@ def _random_stream(draw, count, accounts=6, span=40 * DAY):
 
 
 @pytest.mark.parametrize("seed", range(2))
-def test_bounds_forget_the_oldest(monkeypatch, seed):
+def test_bounds_forget_the_oldest(seed):
     """With small bounds rings fill, double, drop their oldest and refuse what is older still."""
-    from dataclasses import replace
-
-    small = {each.name: replace(each, bound=min(each.bound, 8)) for each in TABLES}
-    monkeypatch.setattr("features.history.table", small.__getitem__)
-    monkeypatch.setattr(oracle, "table", small.__getitem__)
+    tables = tuple(replace(each, bound=min(each.bound, 8)) for each in DECLARATION.tables)
+    small = replace(DECLARATION, tables=tables)
     stream = _random_stream(np.random.default_rng(seed), 150, accounts=2, span=DAY)
-    assert_equal(in_batches(stream, [3, 100, 101]), oracle.history(stream))
+    assert_equal(in_batches(stream, [3, 100, 101], History(small)), oracle.history(stream, small))
 
 
 @pytest.mark.parametrize("seed", range(2))

@@ -8,7 +8,8 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pytest
 
-from features.declaration import ABSENT, HISTORY_NAMES
+from features.declaration import HISTORY_NAMES
+from features.grammar import ABSENT
 from features.pipeline import Part, read_history, shard_of, write_history
 from features.sweep import Arrivals, History
 

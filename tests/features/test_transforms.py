@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from features.declaration import ABSENT, FEATURES
+from features.declaration import FEATURES
+from features.grammar import ABSENT
 from features.preprocessing import index, padded, vocabulary_table
 from features.transforms import TRANSFORMS
 from plumbline.transaction import DAY_US

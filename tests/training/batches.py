@@ -13,7 +13,7 @@ os.environ["TF_USE_LEGACY_KERAS"] = "0"
 
 import numpy as np
 
-from training.evaluate import load
+from training.evaluate import load_version
 
 SIZES = (1, 2, 7, 63, 64, 65, 512)
 
@@ -23,7 +23,7 @@ def differences(folder, rows=520, sizes=SIZES):
     spec = importlib.util.spec_from_file_location("small", Path(__file__).with_name("small.py"))
     small = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(small)
-    model, found = load(folder), {}
+    model, found = load_version(folder), {}
     columns = small.raw_rows(rows)
     for signature in ("serving_default", "transform", "explain"):
         whole = model.call(signature, columns)

@@ -4,7 +4,8 @@ import numpy as np
 import pyarrow as pa
 
 from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, write_archive
-from features.declaration import ABSENT, HISTORY, RAW_STRINGS
+from features.declaration import HISTORY
+from features.grammar import ABSENT, RAW_STRINGS
 
 DAY = 86_400_000_000
 FIRST = 18_000 * DAY

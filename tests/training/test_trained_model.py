@@ -17,12 +17,12 @@ import tensorflow as tf
 
 from archive.layout import open_archive
 from features.analysis import write_analysis
-from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
-from features.preprocessing import CATEGORIES, NUMBERS, Z_LIMIT
+from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.preprocessing import Z_LIMIT
 from plumbline.errors import FingerprintMismatch, Refused
 from plumbline.policy import Policy
 from training.dataset import Examples, examples, frauds_known, write_rows
-from training.evaluate import load, load_version, score_rows, suggest
+from training.evaluate import load_version, score_rows, suggest
 from training.export import CARD_NAME, EXTRA, Exported, Transform, publish, save, versions
 from training.fit import Fitted, Recipe, fit, strategy
 from training.past import ensure_history
@@ -40,6 +40,8 @@ def beside(name):
 
 
 small = beside("small")
+
+NUMBERS, CATEGORIES = DECLARATION.numbers, DECLARATION.categories
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def logit(scores):
 
 def test_the_loss_falls_and_unseen_frauds_score_high(made, model):
     assert made.fitted.losses[-1] < 0.8 * made.fitted.losses[0]
-    rows = score_rows(made.test_file, model.score)
+    rows = score_rows(made.test_file, model)
     assert rows.scores[rows.frauds].mean() > 3 * rows.scores[~rows.frauds].mean()
 
 
@@ -143,7 +145,7 @@ def test_a_row_has_the_same_bits_at_any_place_and_beside_any_rows(model):
 
 
 def test_what_trained_is_what_serves_to_the_bit(made, model):
-    found = score_rows(made.test_file, model.score)
+    found = score_rows(made.test_file, model)
     features = examples(made.test_file, made.exported.transform.features)
     logits = made.fitted.network.whole(
         [tf.constant(features.numbers), tf.constant(features.categories)], training=False
@@ -186,7 +188,7 @@ def test_converts_to_litert_with_built_in_operations_alone(model):
     np.testing.assert_allclose(found, model.score(columns), atol=1e-6, rtol=0)
 
 
-def test_a_model_of_another_declaration_is_refused(made, tmp_path):
+def test_a_folder_with_the_files_of_two_models_is_refused(made, tmp_path):
     other = tmp_path / "1"
     shutil.copytree(made.version, other)
     card = other / EXTRA / CARD_NAME
@@ -226,7 +228,7 @@ def test_history_is_computed_once(made):
 
 
 def test_the_suggested_policy_declines_what_is_nearly_certain_and_reviews_what_comes_next(made, model):
-    rows = score_rows(made.test_file, model.score)
+    rows = score_rows(made.test_file, model)
     policy = suggest(rows, "suggested", review_share=0.05)
     reviewed = (rows.scores >= policy.review_at) & (rows.scores < policy.decline_at)
     assert 1 <= np.count_nonzero(reviewed) <= 0.05 * len(rows.scores)
@@ -251,5 +253,5 @@ def test_two_devices_train_too_from_the_command_line(made, tmp_path):
     assert card["feature_names"] == list(FEATURE_NAMES)
     assert list((tmp_path / "data" / "tensorboard").rglob("events.*"))
     assert [each.name for each in Path(result["folder"]).parent.iterdir()] == ["1"]
-    scores = load(Path(result["folder"])).score(small.raw_rows(70))
+    scores = load_version(Path(result["folder"])).score(small.raw_rows(70))
     assert np.all(np.isfinite(scores))

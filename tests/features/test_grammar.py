@@ -1,0 +1,65 @@
+"""A declaration as a value: it survives JSON, says what is wrong with it, and its fingerprint is its meaning."""
+
+import json
+
+import pytest
+from msgspec.structs import replace
+
+from features import grammar
+from features.declaration import DECLARATION
+from features.grammar import Feature, Measure, Table
+from plumbline.errors import InvalidDeclaration
+
+
+def test_json_and_back_is_the_same_declaration():
+    again = grammar.decode(grammar.encode(DECLARATION))
+    assert again == DECLARATION
+    assert (again.fingerprint, again.history_names) == (DECLARATION.fingerprint, DECLARATION.history_names)
+    assert grammar.from_fields(json.loads(json.dumps(grammar.fields_of(DECLARATION)))) == DECLARATION
+
+
+def test_the_fingerprint_follows_numbers_and_not_words():
+    longer = replace(DECLARATION, history=(*DECLARATION.history, Measure("account", "count", "14d")))
+    first, *others = DECLARATION.features
+    reworded = replace(DECLARATION, features=(replace(first, reason_en="how much"), *others))
+    assert longer.fingerprint != DECLARATION.fingerprint
+    assert reworded.fingerprint == DECLARATION.fingerprint
+    assert replace(DECLARATION, lateness_us=1).fingerprint != DECLARATION.fingerprint
+
+
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        ({"history": (Measure("account", "count", "1d"),) * 2, "features": ()}, "each name once"),
+        ({"history": (Measure("nobody", "count", "1d"),), "features": ()}, "table is 'nobody'"),
+        ({"history": (Measure("merchant", "distinct", "1d"),), "features": ()}, "keeps another entity"),
+        ({"history": (Measure("account_merchant", "count", "1d"),), "features": ()}, "a bound above 0"),
+        ({"history": (), "features": (Feature("x", "log", ("account_count_9d",), "", ""),)}, "measures or raw columns"),
+        ({"semantics": 99}, "semantics is 99: expected 1"),
+    ],
+)
+def test_contradictions_are_told(change, complaint):
+    with pytest.raises(InvalidDeclaration, match=complaint):
+        replace(DECLARATION, **change)
+
+
+@pytest.mark.parametrize(
+    ("make", "complaint"),
+    [
+        (lambda: Measure("account", "count"), "a window"),
+        (lambda: Measure("account", "ever", "1d"), "no window"),
+        (lambda: Measure("account", "count", "10w"), "m, h or d"),
+        (lambda: Table("t", "account", "transactions", bound=100), "a power of two"),
+        (lambda: Feature("x", "share", ("amount_minor",), "", ""), "2 of them, as share takes"),
+        (lambda: Feature("x", "vocabulary", ("mcc",), "", ""), "1 or more for a vocabulary"),
+    ],
+)
+def test_parts_that_make_no_sense_are_told(make, complaint):
+    with pytest.raises(InvalidDeclaration, match=complaint):
+        make()
+
+
+@pytest.mark.parametrize("raw", [b"", b"{}", b'{"tables": [], "history": [], "features": [], "x": 1}', b"[]"])
+def test_bytes_that_are_no_declaration_are_told(raw):
+    with pytest.raises(InvalidDeclaration, match="a declaration"):
+        grammar.decode(raw)
