@@ -6,7 +6,7 @@ It starts from raw transactions and labels alone: an archive, for what came befo
 import functools
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -17,11 +17,7 @@ from archive.layout import open_archive
 from features.declaration import HISTORY_NAMES
 from features.history import Integers
 from features.pipeline import Part, read_history, write_history
-from plumbline.errors import ModelVersionNotFound
-from plumbline.transaction import DAY_US, Transaction
-from serving.columns import NAMES
-from streaming.batch import model_columns
-from training.evaluate import Loaded, load_version
+from plumbline.transaction import DAY_US
 
 DAYS_A_PART: Final = 30
 _ARCHIVE_COLUMNS: Final = (
@@ -89,32 +85,3 @@ def history_matrix(table: pa.Table, sequences: Sequence[int]) -> tuple[Integers,
     matrix = np.zeros((len(wanted), len(HISTORY_NAMES)), np.int64)
     matrix[found] = np.stack(columns, axis=1) if found.any() else 0
     return matrix, found
-
-
-class Versions:
-    """Model versions by number, loaded from their files when first asked for."""
-
-    def __init__(self, base: Path) -> None:
-        self._base = base
-        self._loaded: dict[int, Loaded] = {}
-
-    def loaded(self, version: int) -> Loaded:
-        """The version in this process; raises ModelVersionNotFound, or FingerprintMismatch for another declaration."""
-        if version not in self._loaded:
-            folder = self._base / str(version)
-            if not folder.is_dir():
-                raise ModelVersionNotFound(
-                    f"model version {version} scored decisions of this range, but {folder} is not there: "
-                    "bring its files"
-                )
-            self._loaded[version] = load_version(folder)
-        return self._loaded[version]
-
-
-def inputs(transactions: Sequence[Transaction], history: Integers) -> dict[str, Any]:
-    """The model's inputs, as the scorer would send them."""
-    columns = model_columns(transactions, history)
-    return {
-        name: column if isinstance(column := getattr(columns, name), np.ndarray) else np.array(column, object)
-        for name in NAMES
-    }

@@ -1,73 +1,59 @@
-"""Bit by bit: what was journaled against what the batch path says, layer by layer."""
+"""Bit by bit: what was journaled against what was computed again, for one decision or for a chunk of them.
 
-import struct
-from collections.abc import Sequence
-from dataclasses import dataclass, field
+Whoever holds recomputed numbers can compare: the audit with those of the Beam pipeline and of its sweep, the continuous
+audit with those of its own fold, a replay with one decision's. Nothing here reads a journal, a disk or a clock; the
+models are asked through `Versions`.
+"""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
 
-from audit.batch_path import Versions, inputs
+from audit.bits import bits, distance_ulps, unequal
+from audit.models import Versions, inputs
+from audit.report import Difference, Report, Tally
 from features.declaration import HISTORY_NAMES
-from features.history import Integers
+from features.history import Flags, Integers
 from plumbline.decision import Decision
+from plumbline.errors import FingerprintMismatch
 from plumbline.policy import Policy, decide
+from plumbline.transaction import Transaction
 
-LAYERS: Final = ("history", "features", "score", "outcome")
-SHOWN_MOST: Final = 100
+SCORER_ROWS: Final = 256
+"""Rows of the journaled side transformed at a time, as by a scorer; the recomputed side comes whole, reversed."""
 
-
-@dataclass(frozen=True, slots=True)
-class Difference:
-    """One value that is not the same; both in hexadecimal, as their bits."""
-
-    sequence: int
-    transaction_id: str
-    layer: str
-    name: str
-    journaled: str
-    recomputed: str
-
-
-@dataclass(slots=True)
-class Report:
-    """How many decisions were compared in each layer, how many differ, and the first hundred differences."""
-
-    first_sequence: int | None = None
-    last_sequence: int | None = None
-    compared: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LAYERS, 0))
-    different: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LAYERS, 0))
-    unscored: int = 0
-    differences: list[Difference] = field(default_factory=list)
-
-    @property
-    def decisions(self) -> int:
-        """Decisions compared."""
-        return self.compared["history"]
-
-    @property
-    def decisions_different(self) -> int:
-        """Differing decisions, counted once a layer; 0 is the promise."""
-        return sum(self.different.values())
+Numbered = tuple[int, Decision]
 
 
 def compare(
     report: Report,
-    decisions: Sequence[tuple[int, Decision]],
+    decisions: Sequence[Numbered],
     history: Integers,
-    found: np.ndarray,
-    policies: dict[str, Policy],
+    found: Flags,
+    policies: Mapping[str, Policy],
     versions: Versions,
+    *,
+    transactions: Sequence[Transaction] | None = None,
+    layer: str = "history",
+    names: Sequence[str] = HISTORY_NAMES,
 ) -> None:
-    """Compare a chunk of decisions and add to the report.
+    """Compare history, features, score and outcome of n decisions, and add to the report.
 
-    history: int64 [n, measures], the batch path's; found: bool [n], whether it has the row at all.
+    history: int64 [n, measures], recomputed; found: bool [n], whether the recomputation has the row at all;
+    policies: by version, as the journal brought them; transactions: the n transactions parsed again from the raw
+    messages, the journaled ones when not given; layer: `history` or `sweep`, where differing measures are reported;
+    names: the measures of the declaration that the decisions were made under.
     """
     if not decisions:
         return
-    report.first_sequence = decisions[0][0] if report.first_sequence is None else report.first_sequence
-    report.last_sequence = decisions[-1][0]
-    _compare_history(report, decisions, history, found)
+    recomputed = [decision.transaction for _, decision in decisions] if transactions is None else transactions
+    report.decisions += len(decisions)
+    for sequence, decision in decisions:
+        report.see(sequence)
+        report.policies[decision.policy_version] += 1
+        report.fingerprints[decision.fingerprint] += 1
+    compare_history(report, decisions, history, found, layer, names)
     by_version: dict[int, list[int]] = {}
     for n, (_, decision) in enumerate(decisions):
         if decision.scores:
@@ -76,86 +62,152 @@ def compare(
             report.unscored += 1
     scores: dict[int, float] = {}
     for version, rows in by_version.items():
-        scores |= _compare_model(report, decisions, history, rows, version, versions)
-    for n, (sequence, decision) in enumerate(decisions):
-        report.compared["outcome"] += 1
-        policy = policies.get(decision.policy_version)
-        if policy is None:
-            _differs(report, sequence, decision, "outcome", "policy_version", decision.policy_version, "not journaled")
-            continue
-        outcome, _ = decide(decision.transaction, scores.get(n), policy)
-        if outcome is not decision.outcome:
-            _differs(report, sequence, decision, "outcome", "outcome", decision.outcome.value, outcome.value)
+        scores |= _compare_model(
+            report, [decisions[n] for n in rows], [recomputed[n] for n in rows], history[rows], rows, version, versions
+        )
+    report.add("outcome", len(decisions), _outcomes(decisions, recomputed, scores, policies))
 
 
-def _compare_history(
-    report: Report, decisions: Sequence[tuple[int, Decision]], history: Integers, found: np.ndarray
+def compare_history(
+    report: Report,
+    decisions: Sequence[Numbered],
+    history: Integers,
+    found: Flags,
+    layer: str = "history",
+    names: Sequence[str] = HISTORY_NAMES,
 ) -> None:
-    journaled = np.array([decision.history for _, decision in decisions], np.int64)
-    unequal = journaled != history
-    for n, (sequence, decision) in enumerate(decisions):
-        report.compared["history"] += 1
+    """Compare the measures of n decisions alone; arguments as `compare`'s."""
+    report.add(layer, len(decisions), _measures(decisions, history, found, layer, names))
+
+
+def _measures(
+    decisions: Sequence[Numbered], history: Integers, found: Flags, layer: str, names: Sequence[str]
+) -> Iterator[Difference]:
+    whole = [n for n, (_, decision) in enumerate(decisions) if len(decision.history) == len(names)]
+    differs = np.ones(len(decisions), np.bool_)
+    if whole:
+        journaled = np.array([decisions[n][1].history for n in whole], np.int64)
+        differs[whole] = (journaled != history[whole]).any(axis=1)
+    for n in np.flatnonzero(differs | ~found).tolist():
+        sequence, decision = decisions[n]
         if not found[n]:
-            _differs(report, sequence, decision, "history", "row", "present", "absent")
-        elif unequal[n].any():
-            at = int(np.flatnonzero(unequal[n])[0])
-            _differs(
-                report, sequence, decision, "history", HISTORY_NAMES[at],
-                _bits(int(journaled[n, at])), _bits(int(history[n, at])),
-            )  # fmt: skip
+            yield _difference(sequence, decision, layer, "row", "present", "absent")
+        elif len(decision.history) != len(names):
+            yield _difference(
+                sequence, decision, layer, "measures", f"{len(decision.history)} numbers", f"{len(names)} numbers"
+            )
+        else:
+            for name, was, value in zip(names, decision.history, history[n].tolist(), strict=True):
+                if was != value:
+                    yield _difference(sequence, decision, layer, name, bits(was), bits(value))
 
 
 def _compare_model(
     report: Report,
-    decisions: Sequence[tuple[int, Decision]],
+    decisions: Sequence[Numbered],
+    transactions: Sequence[Transaction],
     history: Integers,
     rows: Sequence[int],
     version: int,
     versions: Versions,
 ) -> dict[int, float]:
-    """Features and scores of the rows that one version scored; returns the batch path's scores by row."""
-    model = versions.loaded(version)
-    chosen = [decisions[n] for n in rows]
-    transactions = [decision.transaction for _, decision in chosen]
-    recomputed = inputs(transactions, history[rows])
-    journaled = inputs(transactions, np.array([decision.history for _, decision in chosen], np.int64))
-    ours, theirs = model.call("transform", recomputed), model.call("transform", journaled)
-    for name, values in ours.items():
-        for n in np.flatnonzero(_unequal(values, theirs[name])).tolist():
-            sequence, decision = chosen[n]
-            _differs(report, sequence, decision, "features", name, _bits(theirs[name][n]), _bits(values[n]))
-    report.compared["features"] += len(chosen)
-    values = model.score(recomputed)
-    scored = np.array([decision.scores[0].value for _, decision in chosen], np.float64)
-    for n in np.flatnonzero(_unequal(values.astype(np.float64), scored)).tolist():
-        sequence, decision = chosen[n]
-        _differs(report, sequence, decision, "score", f"version {version}", _bits(np.float64(scored[n])),
-                 _bits(np.float64(values[n])))  # fmt: skip
-    report.compared["score"] += len(chosen)
+    """Features and scores of decisions that one version scored; returns the recomputed scores by row."""
+    tally = report.by_version.setdefault(version, Tally())
+    tally.compared += len(decisions)
+    try:
+        model = versions.loaded(version)
+    except FingerprintMismatch as error:
+        found = [
+            _difference(sequence, decision, "score", "declaration", decision.fingerprint, error.found)
+            for sequence, decision in decisions
+        ]
+        report.add("score", len(decisions), found)
+        tally.different += len(decisions)
+        return {}
+    recomputed = inputs(transactions, history)
+    width = history.shape[1]
+    journaled = inputs(
+        [decision.transaction for _, decision in decisions],
+        np.array([decision.history if len(decision.history) == width else (0,) * width for _, decision in decisions],
+                 np.int64),
+    )  # fmt: skip
+    ours = _reversed(lambda given: model.call("transform", given), recomputed)
+    theirs = _in_parts(lambda given: model.call("transform", given), journaled, len(decisions))
+    report.add("features", len(decisions), _features(decisions, ours, theirs))
+    values = _reversed(lambda given: {"score": model.score(given)}, recomputed)["score"]
+    different = list(_scores(decisions, values, version))
+    tally.different += len(different)
+    report.add("score", len(decisions), different)
     return dict(zip(rows, values.astype(np.float64).tolist(), strict=True))
 
 
-def _unequal(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-    """Where two arrays of one type differ in any bit, so that -0.0 is not 0.0 and a NaN equals itself."""
-    if a.dtype != b.dtype:
-        return np.ones(len(a), np.bool_)
-    unsigned = np.dtype(f"u{a.dtype.itemsize}")
-    different: np.ndarray = np.ascontiguousarray(a).view(unsigned) != np.ascontiguousarray(b).view(unsigned)
-    return different
+Outputs = dict[str, np.ndarray]
 
 
-def _bits(value: Any) -> str:
-    """The bits of an int64, float32 or float64 in hexadecimal, and the value as people read it."""
-    if isinstance(value, np.floating):
-        code = ">f" if value.dtype.itemsize == 4 else ">d"
-        return f"0x{struct.pack(code, value).hex()} ({value})"
-    return f"0x{struct.pack('>q', int(value)).hex()} ({value})"
+def _reversed(call: Callable[[dict[str, Any]], Outputs], given: dict[str, Any]) -> Outputs:
+    """All rows at once, the last one first: other neighbours, other places, another size than the scorer's."""
+    return {name: values[::-1] for name, values in call({name: each[::-1] for name, each in given.items()}).items()}
 
 
-def _differs(
-    report: Report, sequence: int, decision: Decision, layer: str, name: str, journaled: str, recomputed: str
-) -> None:
-    report.different[layer] += 1
-    if len(report.differences) < SHOWN_MOST:
-        found = Difference(sequence, decision.transaction.transaction_id, layer, name, journaled, recomputed)
-        report.differences.append(found)
+def _in_parts(call: Callable[[dict[str, Any]], Outputs], given: dict[str, Any], rows: int) -> Outputs:
+    """As a scorer asks: a few rows at a time, in order."""
+    parts = [
+        call({name: each[begin : begin + SCORER_ROWS] for name, each in given.items()})
+        for begin in range(0, rows, SCORER_ROWS)
+    ]
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def _features(decisions: Sequence[Numbered], ours: Outputs, theirs: Outputs) -> Iterator[Difference]:
+    for name, values in ours.items():
+        for n in np.flatnonzero(unequal(values, theirs[name])).tolist():
+            yield _difference(*decisions[n], "features", name, bits(theirs[name][n]), bits(values[n]))
+
+
+def _scores(decisions: Sequence[Numbered], values: np.ndarray, version: int) -> Iterator[Difference]:
+    scored = np.array([decision.scores[0].value for _, decision in decisions], np.float64)
+    for n in np.flatnonzero(unequal(values.astype(np.float64), scored)).tolist():
+        was, now = np.float64(scored[n]), np.float64(values[n])
+        distance = distance_ulps(float(was), float(now))
+        # A journaled score that is a float32, as it must be, is shown as one.
+        journaled, recomputed = (bits(each if distance is None else np.float32(each)) for each in (was, now))
+        yield _difference(*decisions[n], "score", f"version {version}", journaled, recomputed, distance)
+
+
+def _outcomes(
+    decisions: Sequence[Numbered],
+    transactions: Sequence[Transaction],
+    scores: Mapping[int, float],
+    policies: Mapping[str, Policy],
+) -> Iterator[Difference]:
+    for n, ((sequence, decision), transaction) in enumerate(zip(decisions, transactions, strict=True)):
+        policy = policies.get(decision.policy_version)
+        if policy is None:
+            yield _difference(sequence, decision, "outcome", "policy_version", decision.policy_version, "not journaled")
+            continue
+        if decision.scores and n not in scores:
+            continue  # its version could not be asked, which the score layer tells
+        outcome, reasons = decide(transaction, scores.get(n), policy)
+        if outcome is not decision.outcome:
+            yield _difference(sequence, decision, "outcome", "outcome", decision.outcome.value, outcome.value)
+        was = [each.code for each in decision.reasons if each.kind != "feature"]
+        if was != [each.code for each in reasons]:
+            now = ", ".join(each.code for each in reasons) or "none"
+            yield _difference(sequence, decision, "outcome", "reasons", ", ".join(was) or "none", now)
+
+
+def _difference(
+    sequence: int, decision: Decision, layer: str, name: str, journaled: str, recomputed: str,
+    distance: int | None = None,
+) -> Difference:  # fmt: skip
+    return Difference(
+        sequence=sequence,
+        transaction_id=decision.transaction.transaction_id,
+        layer=layer,
+        name=name,
+        journaled=journaled,
+        recomputed=recomputed,
+        distance_ulps=distance,
+        fingerprint=decision.fingerprint,
+        model_version=decision.scores[0].model_version if decision.scores else None,
+    )

@@ -5,9 +5,13 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from audit.batch_path import Versions, history_matrix, recompute_history
-from audit.compare import Report, compare
+from audit.batch_path import history_matrix, recompute_history
+from audit.causes import explain
+from audit.compare import compare
+from audit.models import Versions
 from audit.recorded import Numbered, entries, present_end, write_arrivals
+from audit.report import Report
+from features.declaration import fingerprint
 from plumbline.decision import Decision
 from plumbline.journal import ControlApplied
 from plumbline.policy import Policy
@@ -66,6 +70,7 @@ def audit(asked: Audited, tell: Callable[[str], None]) -> Report:
             decisions = _decisions(chunk, asked.first)
             matrix, found = history_matrix(history, [sequence for sequence, _ in decisions])
             compare(report, decisions, matrix, found, policies, versions)
+    explain(report, fingerprint())
     return report
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
-    from audit.compare import Report
+    from audit.report import Report
     from plumbline.settings import Settings
 
 
@@ -67,7 +67,7 @@ def audit(
     if record:
         _record(settings, report, started_at)
     facts = {
-        "compared": report.decisions,
+        "compared": report.compared["history"],
         "different": report.decisions_different,
         **{f"{layer}_compared": count for layer, count in report.compared.items()},
         **{f"{layer}_different": count for layer, count in report.different.items()},
@@ -82,7 +82,7 @@ def audit(
             print(f"{layer:>8}: {count:,} compared, {report.different[layer]:,} different")
         for each in report.differences:
             print(f"{each.sequence} {each.transaction_id} {each.layer} {each.name}: journaled {each.journaled}, "
-                  f"recomputed {each.recomputed}")  # fmt: skip
+                  f"recomputed {each.recomputed}: {each.cause}")  # fmt: skip
     if report.decisions_different:
         raise typer.Exit(1)
 
@@ -109,7 +109,7 @@ def _record(settings: "Settings", report: "Report", started_at: int) -> None:
                 finished_at=time.time_ns() // 1000,
                 first_sequence=report.first_sequence or 0,
                 last_sequence=report.last_sequence or 0,
-                compared=report.decisions,
+                compared=report.compared["history"],
                 different=report.decisions_different,
                 detail=[dataclasses.asdict(each) for each in report.differences],
             )

@@ -233,22 +233,3 @@ def test_an_archive_where_none_was_backfilled_is_refused(asked, tmp_path):
     code, _, error = asked("--archive", str(tmp_path / "archive"))
     assert code == cli.USAGE
     assert "no archive: the snapshots here began without one" in error
-
-
-def test_values_are_shown_as_their_bits():
-    from audit.compare import _bits
-
-    assert _bits(np.float32(1.0)) == "0x3f800000 (1.0)"
-    assert _bits(np.float64(0.5)) == "0x3fe0000000000000 (0.5)"
-    assert _bits(np.int64(-1)) == "0xffffffffffffffff (-1)"
-    assert _bits(7) == "0x0000000000000007 (7)"
-    assert _bits(np.float32(-0.0)) != _bits(np.float32(0.0))
-
-
-def test_values_are_unequal_when_any_bit_is():
-    from audit.compare import _unequal
-
-    nan = np.array([np.nan], np.float32)
-    assert not _unequal(nan, nan).any(), "a NaN equals itself"
-    assert _unequal(np.array([0.0]), np.array([-0.0])).all()
-    assert _unequal(np.array([1], np.int64), np.array([1], np.float64)).all()

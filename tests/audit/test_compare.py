@@ -8,15 +8,17 @@ import msgspec
 import numpy as np
 import pytest
 
-from audit.batch_path import Versions, inputs
-from audit.compare import LAYERS, SHOWN_MOST, Report, compare
+from audit.compare import SCORER_ROWS, compare
+from audit.models import Versions, inputs
+from audit.report import SHOWN_MOST, Report
 from features.declaration import HISTORY_NAMES, fingerprint
-from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Score, Source
-from plumbline.errors import ModelVersionNotFound
+from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
+from plumbline.errors import FingerprintMismatch, ModelVersionNotFound
 from plumbline.policy import DEFAULT_POLICY, decide
 from plumbline.transaction import Transaction
 from tests.fakes import NOW, payment
 
+RECOMPUTED = ("history", "features", "score", "outcome")
 POLICIES = {DEFAULT_POLICY.version: DEFAULT_POLICY}
 
 
@@ -69,6 +71,12 @@ def compared(decisions: Sequence[tuple[int, Decision]], history: np.ndarray, fou
     return report
 
 
+def of(counts: dict[str, int]) -> dict[str, int]:
+    """The layers that `compare` is about."""
+    assert all(count == 0 for layer, count in counts.items() if layer not in RECOMPUTED)
+    return {layer: counts[layer] for layer in RECOMPUTED}
+
+
 def tampered(at: int, **changes: Any) -> Report:
     decisions, history = honest(20)
     sequence, decision = decisions[at]
@@ -78,7 +86,10 @@ def tampered(at: int, **changes: Any) -> Report:
 
 def test_honest_decisions_agree_in_every_layer() -> None:
     report = compared(*honest(20))
-    assert report.compared == dict.fromkeys(LAYERS, 20)
+    assert of(report.compared) == dict.fromkeys(RECOMPUTED, 20)
+    assert report.decisions == 20
+    assert report.policies == {"default": 20}
+    assert report.fingerprints == {fingerprint(): 20}
     assert (report.decisions_different, report.differences) == (0, [])
     assert (report.first_sequence, report.last_sequence) == (10, 29)
 
@@ -92,14 +103,14 @@ def test_a_changed_history_integer_shows_in_the_history_with_both_bits() -> None
     assert (first.layer, first.name, first.sequence) == ("history", HISTORY_NAMES[2], 14)
     assert first.journaled == f"0x{values[2]:016x} ({values[2]})"
     assert first.recomputed == f"0x{values[2] - 1:016x} ({values[2] - 1})"
-    assert report.different == {"history": 1, "features": 1, "score": 0, "outcome": 0}
+    assert of(report.different) == {"history": 1, "features": 1, "score": 0, "outcome": 0}
 
 
 def test_a_score_that_is_one_ulp_off_shows_in_the_score_alone() -> None:
     value = honest(20)[0][3][1].scores[0].value
     off = float(np.nextafter(np.float32(value), np.float32(0)))
     report = tampered(3, scores=(Score(1, off),))
-    assert report.different == {"history": 0, "features": 0, "score": 1, "outcome": 0}
+    assert of(report.different) == {"history": 0, "features": 0, "score": 1, "outcome": 0}
     assert report.differences[0].journaled != report.differences[0].recomputed
 
 
@@ -107,13 +118,13 @@ def test_a_changed_outcome_shows_in_the_outcome_alone() -> None:
     was = honest(20)[0][5][1].outcome
     other = Outcome.DECLINE if was is not Outcome.DECLINE else Outcome.APPROVE
     report = tampered(5, outcome=other)
-    assert report.different == {"history": 0, "features": 0, "score": 0, "outcome": 1}
+    assert of(report.different) == {"history": 0, "features": 0, "score": 0, "outcome": 1}
     assert (report.differences[0].journaled, report.differences[0].recomputed) == (other.value, was.value)
 
 
 def test_a_policy_that_the_journal_never_introduced_is_a_difference() -> None:
     report = tampered(6, policy_version="elsewhere")
-    assert report.different == {"history": 0, "features": 0, "score": 0, "outcome": 1}
+    assert of(report.different) == {"history": 0, "features": 0, "score": 0, "outcome": 1}
     assert report.differences[0].name == "policy_version"
 
 
@@ -135,8 +146,78 @@ def test_a_row_that_the_batch_path_does_not_have_is_a_difference() -> None:
 def test_the_list_of_differences_ends_but_the_count_does_not() -> None:
     decisions, history = honest(SHOWN_MOST + 50)
     report = compared(decisions, history + 1)
-    assert len(report.differences) == SHOWN_MOST
+    assert sum(each.layer == "history" for each in report.differences) == SHOWN_MOST
     assert report.different["history"] == SHOWN_MOST + 50
+
+
+def test_every_differing_measure_is_told_and_the_decision_counts_once() -> None:
+    values = list(honest(20)[0][2][1].history)
+    values[0] += 1
+    values[5] -= 1
+    report = tampered(2, history=tuple(values))
+    told = [each.name for each in report.differences if each.layer == "history"]
+    assert told == [HISTORY_NAMES[0], HISTORY_NAMES[5]]
+    assert report.different["history"] == 1
+
+
+def test_a_history_of_another_length_is_told_and_does_not_stop_the_others() -> None:
+    report = tampered(2, history=(1, 2, 3))
+    first = report.differences[0]
+    assert (first.name, first.journaled, first.recomputed) == (
+        "measures", "3 numbers", f"{len(HISTORY_NAMES)} numbers",
+    )  # fmt: skip
+    assert report.different["history"] == 1
+
+
+def test_the_recomputed_transaction_is_what_score_and_outcome_follow_from() -> None:
+    decisions, history = honest(20)
+    sequence, decision = decisions[4]
+    changed = msgspec.structs.replace(decision.transaction, amount_minor=decision.transaction.amount_minor + 1)
+    decisions[4] = sequence, msgspec.structs.replace(decision, transaction=changed)
+    parsed = [each.transaction for _, each in honest(20)[0]]
+    report = Report()
+    compare(report, decisions, history, np.ones(20, np.bool_), POLICIES, OneVersion(), transactions=parsed)
+    assert of(report.different) == {"history": 0, "features": 1, "score": 0, "outcome": 0}
+    assert [each.name for each in report.differences] == ["amount"]
+
+
+def test_another_rule_in_the_record_is_a_difference_of_the_outcome() -> None:
+    report = tampered(5, reasons=(Reason("rule", "declined_account"), Reason("feature", "amount_log", 0.5)))
+    assert of(report.different) == {"history": 0, "features": 0, "score": 0, "outcome": 1}
+    was = honest(20)[0][5][1].reasons
+    told = report.differences[0]
+    assert (told.name, told.journaled) == ("reasons", "declined_account")
+    assert told.recomputed == (", ".join(each.code for each in was) or "none")
+
+
+class Placed(SumModel):
+    """A model that breaks the promise: a row's features depend on its place in the batch."""
+
+    def call(self, signature: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
+        return {"place": np.arange(len(given["history"]))}
+
+
+def test_the_two_sides_of_the_features_are_computed_apart() -> None:
+    """A transform whose numbers depend on a row's neighbours cannot pass."""
+    versions = OneVersion()
+    versions._loaded[1] = Placed()  # type: ignore[assignment]
+    report = Report()
+    decisions, history = honest(SCORER_ROWS + 1)
+    compare(report, decisions, history, np.ones(len(decisions), np.bool_), POLICIES, versions)
+    assert report.different["features"] == SCORER_ROWS - 1, "all but the two that keep their place"
+
+
+def test_a_version_of_another_declaration_is_told_for_each_of_its_scores() -> None:
+    class Foreign(OneVersion):
+        def loaded(self, version: int) -> Any:
+            raise FingerprintMismatch("model 1", "f" * 16, fingerprint(), "train anew")
+
+    report = Report()
+    decisions, history = honest(5)
+    compare(report, decisions, history, np.ones(5, np.bool_), POLICIES, Foreign())
+    assert of(report.different) == {"history": 0, "features": 0, "score": 5, "outcome": 0}
+    assert report.differences[0].name == "declaration"
+    assert report.differences[0].recomputed == "f" * 16
 
 
 def test_a_version_whose_files_are_gone_is_named(tmp_path: Path) -> None:
