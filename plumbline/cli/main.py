@@ -32,6 +32,7 @@ VERBS: Final[dict[str, str]] = {
     "ledger": "Store the journal's decisions in SQL.",
     "policy": "Bring a policy into force.",
     "audit": "Recompute decisions of the journal and compare every bit.",
+    "conservation": "Count what became of every acknowledged message.",
     "migrate": "Bring the SQL tables to the newest version.",
     "users": "Add, list or disable log-ins of the console.",
     "web": "Run the analysts' console.",

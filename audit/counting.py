@@ -1,0 +1,342 @@
+"""Conservation counted where the messages are: the sources' offsets, the journal, the dead letters, and SQL's rows.
+
+The order makes the counts comparable while everything runs: first the sources' ends, then the journal up to its end,
+so that whatever the sources held then and the journal does not hold now is on its way. Memory is bounded: of messages
+that are not yet settled only their places are kept, and of the journal one block for each 10,000 entries that the
+ledger has not stored.
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing
+from threading import Event
+from typing import Any, Final, Literal
+
+import msgspec
+import sqlalchemy as sa
+from kafka import KafkaConsumer, TopicPartition
+
+from audit.conservation import (
+    Equation,
+    Gap,
+    Letters,
+    Seen,
+    Stored,
+    Tally,
+    Waiting,
+    equations,
+    imbalance,
+    kinds_of,
+)
+from plumbline.decision import Source
+from plumbline.errors import Unready
+from plumbline.names import Topic
+from store.engine import transaction
+from store.watch import ledger_sequence, rows_between, sequences_between, stored_before
+from streaming.kafka import end_offsets, partitions, reaching, reader
+
+BLOCK_ENTRIES: Final = 10_000
+COUNTED_MOST: Final = 2_000
+"""Messages on their way are counted one by one up to this many places; beyond it a place counts as a message."""
+
+POLL_MS: Final = 200
+SILENT_POLLS: Final = 50
+SETTLING_TRIES: Final = 20
+SETTLING_SECONDS: Final = 0.1
+"""How often, and after which pauses, one count looks for the other half of a dead letter before it says it is lost."""
+
+SOURCES: Final = (Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL)
+
+Place = tuple[str, int, int]
+
+
+class Head(msgspec.Struct):
+    """Of a journal entry, what is counted; the rest is skipped unread."""
+
+    class LabelId(msgspec.Struct):
+        """Which label."""
+
+        label_id: str
+
+    class TransactionId(msgspec.Struct):
+        """Which transaction."""
+
+        transaction_id: str
+
+    type: Literal["decision", "conflict", "rejected", "label", "control"]
+    source: Source | None = None
+    label: LabelId | None = None
+    transaction: TransactionId | None = None
+
+
+head_of: Final = msgspec.json.Decoder(Head).decode
+
+
+class _Letter(msgspec.Struct):
+    """Of a dead letter, where its message came from."""
+
+    source: Source
+
+
+class Block(msgspec.Struct):
+    """A stretch of the journal that the ledger was not yet seen to have stored: its sequences, and how many entries."""
+
+    first: int
+    last: int
+    entries: int
+
+
+class Kept(msgspec.Struct):
+    """All that counting remembers: it can be written down, and gone on with later."""
+
+    tally: Tally = msgspec.field(default_factory=Tally)
+    blocks: list[Block] = msgspec.field(default_factory=list)
+    stored: Stored = Stored()
+    letters: int = 0
+    letters_next: int = 0
+    letters_gone: int = 0
+    unwritten: list[Place] = msgspec.field(default_factory=list)
+    unanswered: list[Place] = msgspec.field(default_factory=list)
+
+
+class Balanced(msgspec.Struct, frozen=True):
+    """One count: what must be equal, how long the oldest message on its way has waited, and the counts of each step."""
+
+    equations: list[Equation]
+    kinds: dict[str, int]
+    acknowledged: int
+    waiting: int
+    oldest_waiting_ms: int | None
+    sequence: int
+    stored_sequence: int | None
+    empty: int
+    gone: int
+
+    @property
+    def imbalance(self) -> int:
+        """0 is the promise."""
+        return imbalance(self.equations)
+
+
+class Counting:
+    """Counts that are kept up; `kept` is theirs to change. engine: None where there is no SQL to count."""
+
+    def __init__(self, bootstrap: str, prefix: str, engine: sa.Engine | None, kept: Kept) -> None:
+        """Raises BrokerUnavailable, NotFound."""
+        self.kept = kept
+        self._bootstrap = bootstrap
+        self._prefix = prefix
+        self._engine = engine
+        self._letters_topic = TopicPartition(prefix + Topic.DEAD_LETTER.value, 0)
+        self._journal = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+        self._doubtful: set[Place] = set()
+        with ExitStack() as stack:
+            self._looking = stack.enter_context(closing(reader(bootstrap, [], most_records=COUNTED_MOST)))
+            self._open = stack.pop_all()
+
+    def close(self) -> None:
+        """Let Kafka go."""
+        self._open.close()
+
+    def ends(self) -> dict[TopicPartition, int]:
+        """The end of every partition of the sources, to be asked for before the journal is read up to its own."""
+        with reaching(self._bootstrap):
+            found = [each for topic in SOURCES for each in partitions(self._looking, self._prefix + topic.value)]
+            return dict(self._looking.end_offsets(found))
+
+    def take(self, heads: Sequence[tuple[int, str, Source | None]]) -> None:
+        """Count journal entries in order, each as sequence, kind and source; looks at what they passed over."""
+        if not heads:
+            return
+        for sequence, kind, source in heads:
+            if source is None:
+                self.kept.tally.take(sequence, kind, None, 0, 0)
+                continue
+            gap = self.kept.tally.take(sequence, kind, source.topic, source.partition, source.offset)
+            if gap is not None:
+                self._pass_over(gap)
+            if kind == "rejected":
+                place = (source.topic, source.partition, source.offset)
+                _settle(place, self.kept.unanswered, self.kept.unwritten)
+        self._add_block(Block(heads[0][0], heads[-1][0], len(heads)))
+
+    def balance(self, ends: dict[TopicPartition, int], now_ms: int) -> Balanced:
+        """The counts, once the journal has been taken up to an end that was asked for after `ends`."""
+        waiting, oldest = [], []
+        for partition, end in ends.items():
+            begin = self.kept.tally.place(partition.topic, partition.partition).next_offset
+            seen, at_ms = self._look(Gap(partition.topic, partition.partition, begin, end))
+            waiting.append(Waiting(partition.topic, partition.partition, end, seen, at_ms))
+            oldest += [] if at_ms is None else [at_ms]
+        letters = self._count_letters()
+        self._count_rows()
+        tally = self.kept.tally
+        found = equations(tally, waiting, letters, self.kept.stored, self._prefix)
+        return Balanced(
+            equations=found,
+            kinds=kinds_of(tally) | {"begun": tally.begun, "letters": letters.letters, "stored": self.kept.stored.rows},
+            acknowledged=sum(each.left for each in found if each.name == "acknowledged"),
+            waiting=sum(each.seen.messages for each in waiting),
+            oldest_waiting_ms=max(0, now_ms - min(oldest)) if oldest else None,
+            sequence=tally.sequence,
+            stored_sequence=self.kept.stored.sequence,
+            empty=sum(each.empty for each in tally.places.values()) + sum(each.seen.empty for each in waiting),
+            gone=sum(each.gone for each in tally.places.values()) + sum(each.seen.gone for each in waiting),
+        )
+
+    def _pass_over(self, gap: Gap) -> None:
+        """Count what a gap holds, to the last message."""
+        for first in range(gap.first, gap.stop, COUNTED_MOST):
+            stop = min(gap.stop, first + COUNTED_MOST)
+            seen, _ = self._look(Gap(gap.topic, gap.partition, first, stop))
+            self.kept.tally.place(gap.topic, gap.partition).passed(seen)
+
+    def _look(self, gap: Gap) -> tuple[Seen, int | None]:
+        """What a stretch of a source holds, and when the broker took in its oldest message."""
+        if gap.first >= gap.stop:
+            return Seen(), None
+        partition = TopicPartition(gap.topic, gap.partition)
+        with reaching(self._bootstrap):
+            begin = self._looking.beginning_offsets([partition])[partition]
+            first = min(max(gap.first, begin), gap.stop)
+            stop = min(gap.stop, first + COUNTED_MOST)
+            found = _records(self._looking, partition, first, stop)
+        seen = Seen(len(found) + gap.stop - stop, empty=stop - first - len(found), gone=first - gap.first)
+        return seen, found[0].timestamp if found else None
+
+    def _count_letters(self) -> Letters:
+        kept = self.kept
+        with reaching(self._bootstrap):
+            begin = self._looking.beginning_offsets([self._letters_topic])[self._letters_topic]
+            end = self._looking.end_offsets([self._letters_topic])[self._letters_topic]
+            deleted = begin > kept.letters_next
+            kept.letters_next = max(kept.letters_next, begin)
+            while kept.letters_next < end:
+                stop = min(end, kept.letters_next + COUNTED_MOST)
+                for record in _records(self._looking, self._letters_topic, kept.letters_next, stop):
+                    source = msgspec.json.decode(record.value, type=_Letter).source
+                    place = (source.topic, source.partition, source.offset)
+                    if deleted and place in kept.unwritten:
+                        # Letters and rejected entries have one order: those before the first that is left are gone.
+                        self._forget(kept.unwritten.index(place))
+                    deleted = False
+                    kept.letters += 1
+                    _settle(place, kept.unwritten, kept.unanswered)
+                kept.letters_next = stop
+            if deleted:
+                self._forget(len(kept.unwritten))
+        # Both are written in one transaction, but a reader may see one topic's part a moment before the other's.
+        open_places = {*kept.unwritten, *kept.unanswered}
+        doubtful, self._doubtful = self._doubtful & open_places, open_places
+        return Letters(
+            kept.letters,
+            len(doubtful.intersection(kept.unanswered)),
+            len(doubtful.intersection(kept.unwritten)),
+            kept.letters_gone,
+        )
+
+    def _forget(self, count: int) -> None:
+        self.kept.letters_gone += count
+        del self.kept.unwritten[:count]
+
+    @property
+    def settled(self) -> bool:
+        """Whether no dead letter, and no rejected entry, waits for its other half."""
+        return not self.kept.unwritten and not self.kept.unanswered
+
+    def _add_block(self, block: Block) -> None:
+        blocks = self.kept.blocks
+        if blocks and blocks[-1].entries + block.entries <= BLOCK_ENTRIES:
+            blocks[-1].last = block.last
+            blocks[-1].entries += block.entries
+        else:
+            blocks.append(block)
+
+    def _count_rows(self) -> None:
+        """Count SQL's rows for every block that the ledger has passed."""
+        if self._engine is None:
+            return
+        kept = self.kept
+        with transaction(self._engine) as session:
+            reached = ledger_sequence(session, self._journal.topic)
+            if reached is None:
+                return
+            if kept.stored.sequence is not None and reached < kept.stored.sequence:
+                # SQL was made again, and the ledger is on its way: count anew what it had stored.
+                kept.blocks.insert(0, Block(0, kept.stored.sequence, kept.stored.entries))
+                kept.stored = Stored()
+            while kept.blocks and kept.blocks[0].last <= reached:
+                block = kept.blocks.pop(0)
+                rows = rows_between(session, block.first, block.last)
+                repeats = self._repeats(session, block) if rows < block.entries else 0
+                before = kept.stored
+                kept.stored = Stored(
+                    block.last, before.entries + block.entries, before.rows + rows, before.repeats + repeats
+                )
+
+    def _repeats(self, session: Any, block: Block) -> int:
+        """Entries of a block that have no row since their label or transaction was stored under a lower sequence."""
+        found = 0
+        for first in range(block.first, block.last + 1, COUNTED_MOST):
+            stop = min(block.last + 1, first + COUNTED_MOST)
+            there = sequences_between(session, first, stop - 1)
+            with reaching(self._bootstrap):
+                records = _records(self._looking, self._journal, first, stop)
+            lacking = {each.offset: head_of(each.value) for each in records if each.offset not in there}
+            labels = {n: each.label.label_id for n, each in lacking.items() if each.type == "label" and each.label}
+            decided = {
+                n: each.transaction.transaction_id
+                for n, each in lacking.items()
+                if each.type == "decision" and each.transaction
+            }
+            before = stored_before(session, list(labels.values()), list(decided.values()))
+            found += sum(before.get(f"label:{name}", n) < n for n, name in labels.items())
+            found += sum(before.get(f"decision:{name}", n) < n for n, name in decided.items())
+        return found
+
+
+def count_once(bootstrap: str, prefix: str, engine: sa.Engine | None, now_ms: Callable[[], int]) -> Balanced:
+    """Count everything from the journal's first entry to its present end; now_ms: our clock, milliseconds.
+
+    Raises BrokerUnavailable, NotFound, and msgspec.ValidationError for a record that is no journal entry.
+    """
+    with closing(Counting(bootstrap, prefix, engine, Kept())) as counting:
+        ends = counting.ends()
+        partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+        end = end_offsets(bootstrap, [partition.topic])[partition]
+        with closing(reader(bootstrap, {partition: 0}, most_records=BLOCK_ENTRIES)) as journal:
+            while journal.position(partition) < end:
+                for records in journal.poll(timeout_ms=POLL_MS).values():
+                    heads = [(each.offset, head_of(each.value)) for each in records if each.offset < end]
+                    counting.take([(offset, head.type, head.source) for offset, head in heads])
+        counted = counting.balance(ends, now_ms())
+        for _ in range(SETTLING_TRIES):
+            if counting.settled:
+                break
+            Event().wait(SETTLING_SECONDS)
+            counted = counting.balance(ends, now_ms())
+        return counted
+
+
+def _settle(place: Place, waiting_for_it: list[Place], waiting: list[Place]) -> None:
+    """Two halves belong together: whichever comes second takes the first one away."""
+    if place in waiting_for_it:
+        waiting_for_it.remove(place)
+    else:
+        waiting.append(place)
+
+
+def _records(consumer: KafkaConsumer, partition: TopicPartition, first: int, stop: int) -> list[Any]:
+    """The committed records from offset `first` to before `stop`; stop: at most the partition's end."""
+    if first >= stop:
+        return []
+    consumer.assign([partition])
+    consumer.seek(partition, first)
+    found: list[Any] = []
+    silent = 0
+    while consumer.position(partition) < stop:
+        polled = consumer.poll(timeout_ms=POLL_MS).get(partition, [])
+        found += [each for each in polled if each.offset < stop]
+        silent = 0 if polled else silent + 1
+        if silent > SILENT_POLLS:
+            raise Unready(f"{partition.topic} gives nothing from offset {consumer.position(partition)} to {stop}")
+    return found

@@ -1,0 +1,261 @@
+"""Conservation on a real broker: markers and aborted messages are no losses; each planted fault is one imbalance."""
+
+import contextlib
+import json
+import threading
+
+import pytest
+import sqlalchemy as sa
+from kafka import TopicPartition
+
+from app.ledger import Ledger
+from app.ledger import run as run_ledger
+from audit.counting import Counting, Kept, count_once, head_of
+from observe.metrics import Metrics
+from plumbline import journal
+from plumbline.cli import main as cli
+from plumbline.decision import Source
+from plumbline.journal import DeadLetter
+from plumbline.names import Topic
+from plumbline.policy import Policy
+from plumbline.policy import encode as encode_policy
+from store.engine import engine_at
+from store.schema import migrate
+from streaming.batch import Message, process
+from streaming.kafka import close_producer, end_offsets, idempotent_producer, reader, transactional_producer
+from streaming.known import Known
+from streaming.state import State
+from tests.fakes import NOW, fake_model, payment, raw, told
+from tests.journal_writer import JournalWriter, read_topic
+from tests.scorer_process import ScorerProcess, Stream
+
+SOURCES = ("control", "labels", "transactions")
+
+
+class Bank:
+    """Topics with messages of every fate, and a journal that a test may falsify before it is written."""
+
+    def __init__(self, bootstrap, prefix, folder):
+        self.bootstrap, self.prefix = bootstrap, prefix
+        self.writer = JournalWriter(bootstrap, prefix)
+        self.state = State(Known(10_000))
+        self.taken = {}
+        self.engine = engine_at(sa.URL.create("sqlite", database=str(folder / "plumbline.db")))
+        migrate(self.engine)
+
+    def send(self, topic, messages):
+        producer = idempotent_producer(self.bootstrap)
+        for each in [producer.send(self.prefix + topic, each, key=b"key") for each in messages]:
+            each.get(timeout=30)
+        close_producer(producer, 5)
+
+    def send_in_transactions(self, messages):
+        """Each in its own transaction, after one that is given up: both leave places without a message."""
+        producer = transactional_producer(self.bootstrap, f"{self.prefix}platform", 30_000)
+        for each in messages:
+            for kept in (False, True):
+                producer.begin_transaction()
+                producer.send(self.prefix + "transactions", each)
+                producer.flush()
+                producer.commit_transaction() if kept else producer.abort_transaction()
+        producer.close()
+
+    def entries(self):
+        """The entries and dead letters for all that came since the last time, as a scorer would write them."""
+        found = {
+            name: [
+                Message(Source(each.topic, each.partition, each.offset, each.timestamp), each.value)
+                for each in read_topic(self.bootstrap, self.prefix + name)
+                if each.offset >= self.taken.get(name, 0)
+            ]
+            for name in SOURCES
+        }
+        self.taken |= {name: each[-1].source.offset + 1 for name, each in found.items() if each}
+        batch = process(
+            self.state, fake_model(), control=found["control"], label=found["labels"],
+            transaction=found["transactions"], now_us=NOW,
+        )  # fmt: skip
+        return batch.entries, batch.dead_letters
+
+    def write(self, entries, letters):
+        self.writer.write(entries)
+        self.send("transactions.dead-letter", [journal.encode(each) for each in letters])
+
+    def store(self):
+        run_ledger(
+            Ledger(self.engine, self.bootstrap, self.prefix, threading.Event(), Metrics(), lambda: NOW), once=True
+        )
+
+    def count(self):
+        return count_once(self.bootstrap, self.prefix, self.engine, lambda: NOW // 1000)
+
+    def close(self):
+        self.writer.close()
+        self.engine.dispose()
+
+
+@pytest.fixture
+def bank(kafka, topic_prefix, tmp_path):
+    made = Bank(kafka.bootstrap, topic_prefix, tmp_path)
+    made.send("control", [encode_policy(Policy(version="first"))])
+    made.send("transactions", [raw(payment(n)) for n in range(40)])
+    made.send_in_transactions([raw(payment(n)) for n in range(40, 44)])
+    made.send("transactions", [raw(payment(3)), raw(payment(4, amount_minor=9)), b"no payment"])
+    made.send("labels", [raw(told(1, 2)), raw(told(2, 2)), b"no label"])
+    yield made
+    made.close()
+
+
+def unequal(counted):
+    return [(each.name, each.difference) for each in counted.equations if each.difference]
+
+
+def test_markers_aborted_messages_duplicates_and_dead_letters_balance(bank):
+    bank.write(*bank.entries())
+    bank.store()
+    counted = bank.count()
+    assert counted.imbalance == 0, counted.equations
+    assert counted.acknowledged == 1 + 40 + 4 + 3 + 3
+    assert counted.waiting == 0
+    assert counted.oldest_waiting_ms is None
+    # each of four messages has its marker, and the one given up before it has its place and its marker
+    assert counted.empty == 12
+    kinds = {"decision": 44, "conflict": 2, "rejected": 2, "label": 2, "control": 1, "letters": 2, "stored": 51}
+    assert {name: counted.kinds[name] for name in kinds} == kinds
+
+
+def test_what_is_not_yet_journaled_is_on_its_way_with_its_age(bank):
+    bank.write(*bank.entries())
+    bank.send("transactions", [raw(payment(n)) for n in range(100, 107)])
+    newest = read_topic(bank.bootstrap, bank.prefix + "transactions")[-7]
+    counted = count_once(bank.bootstrap, bank.prefix, None, lambda: newest.timestamp + 5_000)
+    assert counted.imbalance == 0
+    assert counted.waiting == 7
+    assert counted.oldest_waiting_ms == 5_000
+
+
+@pytest.mark.parametrize(
+    ("fault", "found"),
+    [
+        (lambda entries, letters: entries.pop(20), [("acknowledged", 1)]),
+        (lambda entries, letters: entries.insert(20, entries[19]), [("once", 1)]),
+        (lambda entries, letters: letters.pop(0), [("rejected", 1)]),
+        (
+            lambda entries, letters: letters.append(
+                DeadLetter(raw=b"", error="", field="", allowed="", source=Source("x", 0, 9, 0), rejected_at=0)
+            ),
+            [("letters", 1)],
+        ),
+    ],
+    ids=["lost", "doubled", "letter lost", "letter from nowhere"],
+)
+def test_a_fault_is_counted_where_it_is(bank, fault, found):
+    entries, letters = bank.entries()
+    fault(entries, letters)
+    bank.write(entries, letters)
+    counted = count_once(bank.bootstrap, bank.prefix, None, lambda: NOW // 1000)
+    assert unequal(counted) == found
+    assert counted.imbalance == 1
+
+
+def test_a_row_that_sql_lost_is_an_imbalance_and_a_label_sent_twice_is_none(bank):
+    bank.send("labels", [raw(told(1, 2))])
+    bank.write(*bank.entries())
+    bank.store()
+    assert unequal(bank.count()) == []
+    assert bank.count().stored_sequence is not None
+    with bank.engine.begin() as connection:
+        connection.exec_driver_sql("DELETE FROM conflicts WHERE sequence = (SELECT min(sequence) FROM conflicts)")
+    assert unequal(bank.count()) == [("stored", 1)]
+
+
+def test_counting_that_is_kept_and_gone_on_with_comes_to_the_same(bank):
+    bank.write(*bank.entries())
+    bank.store()
+    kept = go_on(bank, Kept(), 0)
+    bank.send("transactions", [raw(payment(n)) for n in range(200, 220)] + [b"nothing"])
+    bank.write(*bank.entries())
+    bank.store()
+    written = journal.encode(kept)
+    again = go_on(bank, journal.msgspec.json.decode(written, type=Kept), kept.tally.sequence + 1)
+    whole = go_on(bank, Kept(), 0)
+    assert again.tally == whole.tally
+    assert (again.letters, again.stored) == (whole.letters, whole.stored)
+    assert again.blocks == []
+
+
+def go_on(bank, kept, first):
+    """Count from a sequence on, and return what is to be kept."""
+    partition = TopicPartition(bank.prefix + "decisions", 0)
+    with contextlib.closing(Counting(bank.bootstrap, bank.prefix, bank.engine, kept)) as counting:
+        ends = counting.ends()
+        records = [each for each in read_topic(bank.bootstrap, partition.topic) if each.offset >= first]
+        heads = [(each.offset, head_of(each.value)) for each in records]
+        counting.take([(offset, head.type, head.source) for offset, head in heads])
+        assert counting.balance(ends, NOW // 1000).imbalance == 0
+    return kept
+
+
+def test_the_command_prints_the_equations_and_exits_by_them(bank, monkeypatch, tmp_path, capsys):
+    monkeypatch.setenv("PLUMBLINE_KAFKA_BOOTSTRAP", bank.bootstrap)
+    monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", bank.prefix)
+    monkeypatch.setenv("PLUMBLINE_DATA_DIR", str(tmp_path))
+    entries, letters = bank.entries()
+    bank.write(entries, letters)
+    bank.store()
+    assert cli.run(["conservation"]) == 0
+    assert capsys.readouterr().out.endswith("balanced\n")
+    bank.write(entries[:1], [])
+    assert cli.run(["conservation", "--json"]) == 1
+    said = json.loads(capsys.readouterr().out)
+    assert said["imbalance"] == 1
+    assert [each["name"] for each in said["equations"] if each["left"] != each["right"]] == ["once"]
+
+
+@pytest.mark.slow
+def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefix, tmp_path):
+    """No model answers here: conservation does not need one."""
+    bank = Bank(kafka.bootstrap, topic_prefix, tmp_path)
+    environ = {
+        "PLUMBLINE_KAFKA_BOOTSTRAP": kafka.bootstrap, "PLUMBLINE_TOPIC_PREFIX": topic_prefix,
+        "PLUMBLINE_MODEL_SERVER": "127.0.0.1:9", "PLUMBLINE_DATA_DIR": str(tmp_path / "data"),
+    }  # fmt: skip
+    partition = TopicPartition(topic_prefix + "decisions", 0)
+    stream = Stream(kafka.bootstrap, topic_prefix)
+    scorers, rounds, kept = [], [], Kept()
+    try:
+        with (
+            contextlib.closing(Counting(kafka.bootstrap, topic_prefix, None, kept)) as counting,
+            contextlib.closing(reader(kafka.bootstrap, {partition: 0}, most_records=5000)) as records,
+        ):
+
+            def one_round():
+                ends = counting.ends()
+                end = end_offsets(kafka.bootstrap, [partition.topic])[partition]
+                while records.position(partition) < end:
+                    for found in records.poll(timeout_ms=100).values():
+                        heads = [(each.offset, head_of(each.value)) for each in found]
+                        counting.take([(offset, head.type, head.source) for offset, head in heads])
+                rounds.append(counting.balance(ends, NOW // 1000))
+
+            for number in range(3):
+                scorers.append(ScorerProcess(environ, tmp_path / f"score-{number}.log"))
+                scorers[-1].wait_for("leading")
+                for begin in range(10):
+                    first = number * 1000 + begin * 20
+                    stream.send(Topic.TRANSACTIONS, [(None, raw(payment(n))) for n in range(first, first + 20)])
+                    stream.send(Topic.LABELS, [(None, b"no label")])
+                    one_round()
+                scorers[-1].kill()
+            scorers.append(ScorerProcess(environ, tmp_path / "score-last.log"))
+            while not rounds or rounds[-1].waiting or not counting.settled:
+                one_round()
+            one_round()
+    finally:
+        for each in scorers:
+            each.end()
+        stream.close()
+        bank.close()
+    assert [unequal(each) for each in rounds if each.imbalance] == []
+    assert rounds[-1].kinds["decision"] == 600
+    assert rounds[-1].kinds["letters"] == rounds[-1].kinds["rejected"] == 30
