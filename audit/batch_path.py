@@ -16,7 +16,8 @@ import pyarrow.parquet as pq
 from archive.layout import open_archive
 from features.declaration import HISTORY_NAMES
 from features.history import Integers
-from features.pipeline import Part, read_history, write_history
+from features.pieces import read_history
+from features.pipeline import Part, write_history
 from plumbline.transaction import DAY_US
 
 DAYS_A_PART: Final = 30

@@ -15,7 +15,7 @@ from archive.layout import Archive
 from features.analysis import Columns, raw_columns
 from features.declaration import DECLARATION
 from features.grammar import RAW_INTEGERS, RAW_STRINGS, Declaration
-from features.pipeline import read_history
+from features.pieces import read_history
 from plumbline.errors import InvalidArchive
 from training.windows import Days
 

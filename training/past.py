@@ -28,7 +28,7 @@ def history_folder(
     archive: Archive, cache: Path, keep_us: tuple[int, int], declaration: Declaration = DECLARATION
 ) -> Path:
     """Where the history of a range of transactions is kept; the name stands for everything that decides the numbers."""
-    made_of = f"{archive.manifest.digest} {declaration.fingerprint} {keep_us[0]} {keep_us[1]}"
+    made_of = f"pieces {archive.manifest.digest} {declaration.fingerprint} {keep_us[0]} {keep_us[1]}"
     return cache / f"history-{hashlib.sha256(made_of.encode()).hexdigest()[:16]}"
 
 

@@ -10,7 +10,8 @@ import pytest
 
 from features.declaration import HISTORY_NAMES
 from features.grammar import ABSENT
-from features.pipeline import Part, read_history, shard_of, write_history
+from features.pieces import read_history
+from features.pipeline import Part, passes_for, shard_of, write_history
 from features.sweep import Arrivals, History
 
 DAY = 86_400_000_000
@@ -71,8 +72,8 @@ def read(path, part):
     yield from pa.table(columns).to_batches(max_chunksize=700)
 
 
-@pytest.mark.parametrize(("shards", "cut"), [(1, 4000), (7, 500)])
-def test_equals_the_single_sweep_to_the_bit(tmp_path, shards, cut):
+@pytest.mark.parametrize(("shards", "cut", "passes"), [(1, 4000, 1), (7, 500, 1), (2, 1000, 3)])
+def test_equals_the_single_sweep_to_the_bit(tmp_path, shards, cut, passes):
     rows = stream(seed=shards)
     path = tmp_path / "rows.arrow"
     with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
@@ -81,7 +82,7 @@ def test_equals_the_single_sweep_to_the_bit(tmp_path, shards, cut):
     parts = [Part(kind, *each) for kind in ("labels", "transactions") for each in reversed(cuts)]
     folder = tmp_path / "history"
     folder.mkdir()
-    write_history(functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), shards=shards)
+    write_history(functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), shards=shards, passes=passes)
     found = read_history(folder)
     sequence, _, wanted = swept(rows)
     assert np.array_equal(found["sequence"], sequence)
@@ -105,6 +106,37 @@ def test_only_the_range_asked_for_is_written_with_the_past_before_it(tmp_path):
     assert inside.any()
     assert np.array_equal(found["sequence"], sequence[inside])
     assert np.array_equal(found["account_count_30d"], wanted[inside, HISTORY_NAMES.index("account_count_30d")])
+
+
+def test_only_the_keys_that_matter_are_computed_and_their_numbers_are_the_same(tmp_path):
+    rows = stream(seed=5)
+    path = tmp_path / "rows.arrow"
+    with pa.OSFile(str(path), "wb") as sink, pa.ipc.new_file(sink, rows.schema) as writer:
+        writer.write_table(rows)
+    ours = np.isin(rows["account"].to_pylist(), ["account-3", "account-5", "account-20"]) & ~np.asarray(
+        rows["is_label"]
+    )
+    keys = {
+        owner: pc.unique(rows[owner].filter(pa.array(ours))).filter(
+            pc.not_equal(pc.unique(rows[owner].filter(pa.array(ours))), "")
+        )
+        for owner in ("account", "merchant", "device")
+    }
+    folder = tmp_path / "history"
+    folder.mkdir()
+    parts = [Part(kind, 0, rows.num_rows) for kind in ("transactions", "labels")]
+    write_history(functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), keys=keys, passes=2)
+    found = read_history(folder)
+    sequence, _, wanted = swept(rows)
+    mine = np.isin(sequence, np.asarray(rows["sequence"])[ours])
+    assert 0 < mine.sum() < len(mine) / 2
+    assert np.array_equal(found["sequence"], sequence[mine])
+    for index, name in enumerate(HISTORY_NAMES):
+        assert np.array_equal(found[name], wanted[mine, index]), name
+
+
+def test_many_rows_are_dealt_in_several_passes():
+    assert [passes_for(rows) for rows in (0, 1, 1_000_000, 1_000_001, 5_000_000)] == [1, 1, 1, 2, 5]
 
 
 def test_a_shard_depends_on_the_id_alone():
