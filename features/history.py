@@ -30,6 +30,7 @@ _PER_KEY: Final[dict[str, tuple[Any, int]]] = {
 }  # fmt: skip
 
 _ARENA: Final = ("time", "total", "other")
+_PLACE: Final = ("latitude", "longitude", "place_time")
 
 
 class Past:
@@ -100,6 +101,26 @@ class Past:
             **{name: getattr(self, name)[:used].copy() for name in _ARENA},
             "free": self.free.copy(),
         }
+
+    def remembered(self) -> dict[str, npt.NDArray[Any]]:
+        """What the state means, whatever its layout: each key's facts, and all entries key after key, oldest first.
+
+        `length` tells the keys' entries apart. Where a ring lies in the arena, which places are free and from what the
+        running sums began is left out: it depends on how a stream was cut, and changes no answer.
+        """
+        used = slice(self.keys)
+        columns = {name: column[used] for name, column in self._columns.items()}
+        length = columns["length"].astype(np.int64)
+        ends = np.cumsum(length)
+        key = np.repeat(np.arange(self.keys), length)
+        nth = np.arange(key.shape[0]) - np.repeat(ends - length, length)
+        mask = (np.int64(1) << columns["size"].astype(np.int64)) - 1
+        at = columns["offset"][key] + ((columns["head"][key] + nth) & mask[key])
+        total = self.total[at]
+        before = np.where(nth > 0, np.roll(total, 1), columns["base"][key])
+        found = {name: columns[name].copy() for name in ("length", "newest", "ever", *_PLACE)}
+        found |= {"time": self.time[at], "amount": total - before}
+        return found | ({"other": self.other[at]} if self.table.distinct is not None else {})
 
     @classmethod
     def from_arrays(

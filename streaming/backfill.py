@@ -40,11 +40,20 @@ def backfill(
             f"{snapshots} holds snapshots already: a backfill is the first thing an installation does; remove them "
             "only if the journal is empty"
         )
+    state = fold_archive(archive, until_us=until_us, remembered=remembered, tell=tell)
+    write(snapshots, freeze(state))
+    return state
+
+
+def fold_archive(archive: Archive, *, until_us: int | None, remembered: int, tell: Callable[[int], None]) -> State:
+    """The state after an archive's arrivals, before the journal's first entry; arguments as for `backfill`.
+
+    Raises InvalidArchive when a transaction id comes twice.
+    """
     state = State(Known(remembered), archive_digest=archive.manifest.digest, archive_until_us=until_us)
     for chunk in _chunks(archive, until_us):
         _take(state, chunk)
         tell(len(chunk))
-    write(snapshots, freeze(state))
     return state
 
 

@@ -154,6 +154,11 @@ class Known:
             "count": np.array([self._count], np.int64)
         }
 
+    def remembered(self) -> dict[str, npt.NDArray[Any]]:
+        """The columns, oldest transaction first, wherever in the ring it lies."""
+        oldest = self._count % self.limit if self._count > self.limit else 0
+        return {name: np.roll(column[: len(self)], -oldest) for name, column in self._columns.items()}
+
     @classmethod
     def from_arrays(cls, limit: int, arrays: dict[str, npt.NDArray[Any]]) -> "Known":
         """The state that `arrays` returned; when the limit shrank, the newest are kept."""

@@ -31,6 +31,7 @@ VERBS: Final[dict[str, str]] = {
     "score": "Decide transactions and write the journal.",
     "ledger": "Store the journal's decisions in SQL.",
     "policy": "Bring a policy into force.",
+    "snapshot": "List the snapshots of history; --verify refolds and compares.",
     "audit": "Recompute decisions of the journal and compare every bit.",
     "conservation": "Count what became of every acknowledged message.",
     "migrate": "Bring the SQL tables to the newest version.",

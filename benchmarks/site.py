@@ -1,0 +1,124 @@
+"""A whole installation of real processes that can be killed, frozen and started again, one part at a time.
+
+Broker, model server, ledger on SQLite and two scorers, each a `plumbline` verb as in production, over one data folder.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from signal import SIGCONT, SIGSTOP
+from typing import Final
+
+from demo.parts import Part, start, step
+from streaming.broker.local import LocalBroker, free_port
+
+SCORERS: Final = ("scorer-a", "scorer-b")
+PROCESSES: Final = ("broker", "model", "ledger", *SCORERS)
+PARTITIONS: Final = 4
+
+
+class Site:
+    """The processes by name, which of them run, and which stand still."""
+
+    def __init__(self, folder: Path, models: Path | None = None, **settings: object) -> None:
+        """Nothing starts yet.
+
+        folder: an empty data folder; models: base path of the model's versions, a small one is made when it is not
+        given; settings: fields of `plumbline.settings` other than their defaults.
+        """
+        self.folder = folder
+        self.models = models
+        self.broker = LocalBroker(folder)
+        self.model_port = free_port()  # kept over restarts
+        self.parts: dict[str, Part] = {}
+        self.frozen: set[str] = set()
+        self._broker_runs = False
+        kept = {name: value for name, value in os.environ.items() if not name.startswith("PLUMBLINE_")}
+        self.environ = kept | {f"PLUMBLINE_{name.upper()}": str(value) for name, value in settings.items()}
+        self.environ["PLUMBLINE_DATA_DIR"] = str(folder)
+        self.environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{self.model_port}"
+
+    def begin(self) -> None:
+        """Make what is made once, start every process, and return when the first decision could be made."""
+        if self.models is None:
+            self.models = self.folder / "models" / "plumbline"
+            self.models.parent.mkdir(parents=True)
+            made = [sys.executable, "-m", "tests.declared_model", str(self.models)]
+            subprocess.run(made, check=True, capture_output=True)
+        self.start("broker")
+        self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
+        self.environ["PLUMBLINE_TRANSACTIONS_PARTITIONS"] = str(PARTITIONS)
+        step(self.environ, "topics", "--json")
+        step(self.environ, "migrate", "--json")
+        for name in PROCESSES[1:]:
+            self.start(name)
+        self.parts["model"].wait_for(state="serving")
+        for name in SCORERS:
+            self.parts[name].wait_for(state="standing by")
+
+    def end(self) -> dict[str, int | None]:
+        """Ask every process but the broker to end; returns their exit codes (the model server's is of no interest)."""
+        for name in tuple(self.frozen):
+            self.thaw(name)
+        for part in self.parts.values():
+            part.stop()
+        return {name: part.child.exit_code for name, part in self.parts.items() if name != "model"}
+
+    def start(self, name: str) -> None:
+        """Start a process that does not run; for the broker, wait until it answers."""
+        if name == "broker":
+            self.broker.start()
+            self._broker_runs = True
+            return
+        verb = "score" if name in SCORERS else {"model": "serve"}.get(name, name)
+        arguments = [verb] if name == "ledger" else [verb, "--json"]
+        if name == "model":
+            arguments = [
+                verb, "--model-base-path", str(self.models), "--port", str(self.model_port), "--no-rest",
+                "--json-ready",
+            ]  # fmt: skip
+        self.parts[name] = start(name, self.environ, self.folder / "logs", arguments)
+
+    def kill(self, name: str) -> None:
+        """SIGKILL, also of one that stands still, and wait until it is gone."""
+        self.frozen.discard(name)
+        if name == "broker":
+            self._broker_runs = False
+            self.broker.kill()
+        else:
+            self.parts[name].child.kill()
+
+    def freeze(self, name: str) -> None:
+        """SIGSTOP: its connections stay open, and nothing answers."""
+        self.frozen.add(name)
+        if name == "broker":
+            self.broker.pause()
+        else:
+            self.parts[name].child.send(SIGSTOP)
+
+    def thaw(self, name: str) -> None:
+        """SIGCONT."""
+        self.frozen.discard(name)
+        if name == "broker":
+            self.broker.resume()
+        else:
+            self.parts[name].child.send(SIGCONT)
+
+    def runs(self, name: str) -> bool:
+        """Whether the process is there, frozen or not."""
+        if name == "broker":
+            return self._broker_runs and not self.broker.wait(0)
+        return not self.parts[name].child.ended.is_set()
+
+    def leader(self) -> str | None:
+        """The running scorer that said last that it leads."""
+        for name in SCORERS:
+            said = self.parts[name].said()
+            if self.runs(name) and name not in self.frozen and said and said[-1].get("state") == "leading":
+                return name
+        return None
+
+    def serves(self) -> bool:
+        """Whether the model server has said that it serves a version."""
+        return self.runs("model") and any(each.get("state") == "serving" for each in self.parts["model"].said())

@@ -1,0 +1,141 @@
+"""Are the snapshots what the journal says? Each is loaded, and compared with a state folded anew up to its sequence.
+
+Compared is what a state means: which ids there are and their order, each key's facts and entries, the transactions
+known, source positions and policy. How rings lie in the arena, what is on the free lists and how the ring of known
+transactions is turned depends on how the stream was cut into batches and on restarts in between; it changes no answer
+and is left out (see `Past.remembered` and `Known.remembered`).
+"""
+
+from collections.abc import Callable, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from kafka import KafkaConsumer, TopicPartition
+
+from plumbline import journal
+from plumbline.errors import FingerprintMismatch, SnapshotRefused, StateDiverged
+from streaming.kafka import end_offsets, reader
+from streaming.snapshot import Manifest, read, sequences
+from streaming.state import State
+
+POLL_MS: Final = 500
+CHUNK_ENTRIES: Final = 5_000
+TOLD_MOST: Final = 10
+"""Differences of one snapshot that are told."""
+
+
+@dataclass(slots=True)
+class Verified:
+    """One snapshot: what its manifest says, bytes on disk, and what is wrong with it; `different` names parts."""
+
+    sequence: int
+    place: Path
+    bytes: int
+    manifest: Manifest | None = None
+    refused: str = ""
+    different: list[str] = field(default_factory=list)
+
+    @property
+    def bad(self) -> bool:
+        """Whether a scorer must not start from it."""
+        return bool(self.refused or self.different)
+
+
+def listed(folder: Path) -> list[Verified]:
+    """The snapshots in a folder, oldest first, as their manifests describe them."""
+    found = []
+    for sequence in sorted(sequences(folder)):
+        place = folder / str(sequence)
+        each = Verified(sequence, place, sum(file.stat().st_size for file in place.iterdir()))
+        try:
+            each.manifest = msgspec.json.decode((place / "manifest.json").read_bytes(), type=Manifest)
+        except (OSError, msgspec.MsgspecError) as error:
+            each.refused = f"no readable manifest ({error})"
+        found.append(each)
+    return found
+
+
+def verify(
+    found: Sequence[Verified],
+    begin: State,
+    bootstrap: str,
+    partition: TopicPartition,
+    remembered: int,
+    tell: Callable[[int], None],
+) -> None:
+    """Load each snapshot, fold the journal up to it, and note in each what is wrong with it.
+
+    found: as `listed` gives them; begin: the state before the journal's first entry, changed here; partition: the
+    journal's; remembered: transactions whose ids the scorer keeps; tell: called with the number of entries folded as
+    it grows. Raises BrokerUnavailable, NotFound.
+    """
+    end = end_offsets(bootstrap, [partition.topic])[partition]
+    with closing(reader(bootstrap, {partition: 0}, most_records=CHUNK_ENTRIES)) as entries:
+        diverged = ""
+        for each in found:
+            try:
+                state = read(each.place, remembered)
+            except (SnapshotRefused, FingerprintMismatch) as error:
+                each.refused = str(error)
+                continue
+            if state.sequence != each.sequence:
+                each.different.append(f"sequence (folder {each.sequence}, manifest {state.sequence})")
+            elif state.sequence >= max(end, 0):
+                each.different.append(f"sequence (the journal ends before {end})")
+            elif not diverged:
+                try:
+                    _fold(begin, entries, partition, state.sequence, tell)
+                except (StateDiverged, FingerprintMismatch) as error:
+                    diverged = str(error)
+            if diverged:
+                each.refused = f"the journal itself cannot be folded up to here: {diverged}"
+            elif not each.different:
+                each.different = differences(state, begin)
+
+
+def differences(ours: State, theirs: State) -> list[str]:
+    """The parts, and the first key or row of each, in which two states do not mean the same; empty when they do."""
+    found = [
+        name
+        for name in ("sequence", "positions", "policy", "archive_digest", "archive_until_us")
+        if getattr(ours, name) != getattr(theirs, name)
+    ]
+    for entity, keys in ours.history.keys.items():
+        found += _unequal(f"{entity} ids", keys.arrays(), theirs.history.keys[entity].arrays())
+    found += _unequal("pairs", ours.history.pairs.arrays(), theirs.history.pairs.arrays())
+    for name, past in ours.history.tables.items():
+        found += _unequal(f"table {name}", past.remembered(), theirs.history.tables[name].remembered())
+    common = min(len(ours.known), len(theirs.known))  # one may have been kept under a smaller limit
+    newest = [
+        {part: column[len(column) - common :] for part, column in each.known.remembered().items()}
+        for each in (ours, theirs)
+    ]
+    return (found + _unequal("known transactions", *newest))[:TOLD_MOST]
+
+
+def _unequal(what: str, ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt.NDArray[Any]]) -> list[str]:
+    found = []
+    for part, mine in ours.items():
+        other = theirs[part]
+        if mine.shape != other.shape:
+            found.append(f"{what}, {part}: {len(mine)} against {len(other)}")
+        elif not np.array_equal(mine, other):
+            at = int(np.flatnonzero(mine != other)[0])
+            found.append(f"{what}, {part}: at {at} {mine[at]} against {other[at]}")
+    return found
+
+
+def _fold(
+    state: State, entries: KafkaConsumer, partition: TopicPartition, until: int, tell: Callable[[int], None]
+) -> None:
+    """Fold the journal up to and with the entry of sequence `until`, and leave the reader behind it."""
+    while state.sequence < until:
+        for records in entries.poll(timeout_ms=POLL_MS).values():
+            taken = [(each.offset, journal.decode(each.value)) for each in records if each.offset <= until]
+            tell(state.fold(taken))
+    entries.seek(partition, until + 1)
