@@ -1,8 +1,8 @@
 """A snapshot: the scorer's state on disk, with the sequence number it was taken at.
 
 One folder a snapshot, named by its sequence number: `state.npz` (arrays) and `manifest.json` (everything else, and the
-SHA-256 of the arrays). It is written beside its place and renamed into it, so a half-written one is never seen. It is
-only a cache: one that is damaged, of another format or of another declaration is refused, and the journal rebuilds it.
+SHA-256 of both). It is written beside its place and renamed into it, so a half-written one is never seen. It is only a
+cache: one that is damaged, of another format or of another declaration is refused, and the journal rebuilds it.
 """
 
 import hashlib
@@ -30,7 +30,11 @@ _READ_BYTES: Final = 1 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a snapshot is: format, declaration, journal sequence, source positions, policy, archive, and its digest."""
+    """What a snapshot is: format, declaration, journal sequence, source positions, policy, archive, and its digests.
+
+    manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
+    the scorer leave messages out, or take them twice.
+    """
 
     format: int
     fingerprint: str
@@ -40,6 +44,11 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     archive_digest: str
     archive_until_us: int | None
     state_sha256: str
+    manifest_sha256: str = ""
+
+
+class _Formatted(msgspec.Struct):
+    format: int
 
 
 Frozen = tuple[Manifest, dict[str, npt.NDArray[Any]]]
@@ -71,6 +80,8 @@ def write(folder: Path, frozen: Frozen) -> Path:
     manifest, arrays = frozen
     place = folder / str(manifest.sequence)
     unfinished = folder / f".unfinished-{manifest.sequence}-{os.getpid()}"
+    for left in folder.glob(".unfinished-*"):
+        shutil.rmtree(left, ignore_errors=True)  # by a writer that was killed, or has lost the lease meanwhile
     try:
         unfinished.mkdir(parents=True)
         with (unfinished / "state.npz").open("wb") as file:
@@ -79,7 +90,7 @@ def write(folder: Path, frozen: Frozen) -> Path:
             os.fsync(file.fileno())
         complete = msgspec.structs.replace(manifest, state_sha256=_sha256(unfinished / "state.npz"))
         with (unfinished / "manifest.json").open("wb") as file:
-            file.write(msgspec.json.format(msgspec.json.encode(complete)))
+            file.write(sealed(complete))
             file.flush()
             os.fsync(file.fileno())
         if place.exists():
@@ -95,6 +106,30 @@ def write(folder: Path, frozen: Frozen) -> Path:
     return place
 
 
+def sealed(manifest: Manifest) -> bytes:
+    """The manifest as it is kept: with its own SHA-256."""
+    whole = msgspec.structs.replace(manifest, manifest_sha256=_seal(manifest))
+    return msgspec.json.format(msgspec.json.encode(whole))
+
+
+def _seal(manifest: Manifest) -> str:
+    return hashlib.sha256(msgspec.json.encode(msgspec.structs.replace(manifest, manifest_sha256=""))).hexdigest()
+
+
+def manifest_of(place: Path) -> Manifest:
+    """A snapshot's manifest. Raises SnapshotRefused when it is missing, damaged or of another format."""
+    try:
+        raw = (place / "manifest.json").read_bytes()
+        if (found := msgspec.json.decode(raw, type=_Formatted).format) != FORMAT:
+            raise SnapshotRefused(f"snapshot {place} has format {found}, this release reads {FORMAT}: remove it")
+        manifest = msgspec.json.decode(raw, type=Manifest)
+    except (OSError, msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise SnapshotRefused(f"snapshot {place} has no readable manifest ({error}): remove it") from error
+    if manifest.manifest_sha256 != _seal(manifest):
+        raise SnapshotRefused(f"snapshot {place} is damaged: its manifest's SHA-256 is not what it says; remove it")
+    return manifest
+
+
 def sequences(folder: Path) -> list[int]:
     """The sequence numbers of the snapshots in a folder."""
     if not folder.is_dir():
@@ -108,12 +143,7 @@ def read(place: Path, remembered: int) -> State:
     Raises SnapshotRefused when it is damaged or of another format, FingerprintMismatch when it was made under another
     declaration.
     """
-    try:
-        manifest = msgspec.json.decode((place / "manifest.json").read_bytes(), type=Manifest)
-    except (OSError, msgspec.MsgspecError) as error:
-        raise SnapshotRefused(f"snapshot {place} has no readable manifest ({error}): remove it") from error
-    if manifest.format != FORMAT:
-        raise SnapshotRefused(f"snapshot {place} has format {manifest.format}, this release reads {FORMAT}: remove it")
+    manifest = manifest_of(place)
     if manifest.fingerprint != fingerprint():
         raise FingerprintMismatch(
             f"snapshot {place}", manifest.fingerprint, fingerprint(), "remove it; the journal rebuilds it"
@@ -147,8 +177,8 @@ def prehistory(folder: Path) -> tuple[str, int | None]:
     """Digest of the archive that the snapshots in a folder began with ("" for none), and how far it was taken."""
     for sequence in sorted(sequences(folder), reverse=True):
         try:
-            manifest = msgspec.json.decode((folder / str(sequence) / "manifest.json").read_bytes(), type=Manifest)
-        except (OSError, msgspec.MsgspecError):
+            manifest = manifest_of(folder / str(sequence))
+        except SnapshotRefused:
             continue  # an older one says the same
         return manifest.archive_digest, manifest.archive_until_us
     return "", None

@@ -12,7 +12,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
 from kafka import KafkaConsumer, TopicPartition
@@ -20,7 +19,7 @@ from kafka import KafkaConsumer, TopicPartition
 from plumbline import journal
 from plumbline.errors import FingerprintMismatch, SnapshotRefused, StateDiverged
 from streaming.kafka import end_offsets, reader
-from streaming.snapshot import Manifest, read, sequences
+from streaming.snapshot import Manifest, manifest_of, read, sequences
 from streaming.state import State
 
 POLL_MS: Final = 500
@@ -53,9 +52,9 @@ def listed(folder: Path) -> list[Verified]:
         place = folder / str(sequence)
         each = Verified(sequence, place, sum(file.stat().st_size for file in place.iterdir()))
         try:
-            each.manifest = msgspec.json.decode((place / "manifest.json").read_bytes(), type=Manifest)
-        except (OSError, msgspec.MsgspecError) as error:
-            each.refused = f"no readable manifest ({error})"
+            each.manifest = manifest_of(place)
+        except SnapshotRefused as error:
+            each.refused = str(error)
         found.append(each)
     return found
 
@@ -70,7 +69,7 @@ def verify(
 ) -> None:
     """Load each snapshot, fold the journal up to it, and note in each what is wrong with it.
 
-    found: as `listed` gives them; begin: the state before the journal's first entry, changed here; partition: the
+    found: as `listed` gives them, oldest first; begin: the state before the journal's first entry, changed here; partition: the
     journal's; remembered: transactions whose ids the scorer keeps; tell: called with the number of entries folded as
     it grows. Raises BrokerUnavailable, NotFound.
     """
