@@ -11,8 +11,9 @@ HEAVY := tests/features/test_pipeline_history.py tests/serving/test_official.py 
 # Two workers: a broker, a browser and a database each take a core of their own.
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
+SOAK_OPTIONS ?=
 
-.PHONY: help demo test check static fast bench venv system frontend proto schemas lock digests clean
+.PHONY: help demo test check static fast soak bench venv system frontend proto schemas lock digests clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,13 +32,16 @@ static:
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+soak: venv ## Kill every process 200 times over 100,000 transactions, check everything, and write a report under var/soak
+	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
+
 fast:
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(addprefix --ignore=,$(HEAVY)) $(PYTEST_OPTIONS) tests
 
-bench: venv ## Run every benchmark; the last line of each is one JSON object
+bench: venv ## Run every benchmark but the soak; the last line of each is one JSON object
 	@for module in benchmarks/*.py; do \
 	  name=$$(basename $$module .py); \
-	  if grep -q '__main__' $$module; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name --json; fi; \
+	  if [ $$name != soak ] && grep -q '__main__' $$module; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name --json; fi; \
 	done
 
 venv: .venv/.installed ## Install the locked requirements and Plumbline itself into .venv

@@ -123,4 +123,5 @@ def _add_label(rows: Rows, entry: journal.LabelApplied, sequence: int) -> None:
         }
     )
     if label.source == "analyst":
-        rows.closings.append({"alert_of": label.transaction_id, "at": label.known_at, "who": storable(label.by)})
+        closing = {"alert_of": label.transaction_id, "told": sequence, "at": label.known_at, "who": storable(label.by)}
+        rows.closings.append(closing)

@@ -14,7 +14,7 @@ from benchmarks.site import SCORERS, Site
 from plumbline.errors import Unready
 
 TARGETS: Final = ("leader", "standby", "model", "ledger", "broker")
-_WEIGHTS: Final = (30, 15, 15, 20, 20)
+_WEIGHTS: Final = (32, 18, 10, 20, 20)
 
 CALM_SHARE: Final = 0.5
 CALM_MOST_SECONDS: Final = 1.5

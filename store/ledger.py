@@ -7,7 +7,7 @@ conditional statement, which comes first.
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import JSON, Connection, Table, bindparam, func, select, update
+from sqlalchemy import JSON, Connection, Table, bindparam, exists, func, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
 from plumbline.errors import LedgerMoved
@@ -24,7 +24,9 @@ _COUNTED = {"preserve_rowcount": True}  # else the count of an INSERT is lost on
 class Rows:
     """What a stretch of the journal is in SQL, in the journal's order; keys are column names.
 
-    closings: one {alert_of, at, who} for each verdict by an analyst, who may have given it in another database.
+    closings: one {alert_of, told, at, who} for each verdict by an analyst, who may have given it in another database;
+    told: the verdict's sequence. It closes an alert that stands before it in the journal, never one behind it: which of
+    the two came first must not depend on whether both fell into one batch.
     """
 
     decisions: list[Row] = field(default_factory=list)
@@ -91,7 +93,11 @@ def store(connection: Connection, rows: Rows) -> int:
 
 _CLOSE = (
     update(Alert.__table__)  # type: ignore[arg-type]
-    .where(Alert.transaction_id == bindparam("alert_of"), Alert.status == OPEN)
+    .where(
+        Alert.transaction_id == bindparam("alert_of"),
+        Alert.status == OPEN,
+        exists().where(Decision.transaction_id == bindparam("alert_of"), Decision.sequence < bindparam("told")),
+    )
     .values(status=CLOSED, closed_at=bindparam("at"), closed_by=bindparam("who"))
 )
 

@@ -69,9 +69,9 @@ def verify(
 ) -> None:
     """Load each snapshot, fold the journal up to it, and note in each what is wrong with it.
 
-    found: as `listed` gives them, oldest first; begin: the state before the journal's first entry, changed here; partition: the
-    journal's; remembered: transactions whose ids the scorer keeps; tell: called with the number of entries folded as
-    it grows. Raises BrokerUnavailable, NotFound.
+    found: as `listed` gives them, oldest first; begin: the state before the journal's first entry, changed here;
+    partition: the journal's; remembered: transactions whose ids the scorer keeps; tell: called with the number of
+    entries folded as it grows. Raises BrokerUnavailable, NotFound.
     """
     end = end_offsets(bootstrap, [partition.topic])[partition]
     with closing(reader(bootstrap, {partition: 0}, most_records=CHUNK_ENTRIES)) as entries:
@@ -104,9 +104,7 @@ def differences(ours: State, theirs: State) -> list[str]:
         for name in ("sequence", "positions", "policy", "archive_digest", "archive_until_us")
         if getattr(ours, name) != getattr(theirs, name)
     ]
-    for entity, keys in ours.history.keys.items():
-        found += _unequal(f"{entity} ids", keys.arrays(), theirs.history.keys[entity].arrays())
-    found += _unequal("pairs", ours.history.pairs.arrays(), theirs.history.pairs.arrays())
+    found += _unequal("entities", ours.history.entities.arrays(), theirs.history.entities.arrays())
     for name, past in ours.history.tables.items():
         found += _unequal(f"table {name}", past.remembered(), theirs.history.tables[name].remembered())
     common = min(len(ours.known), len(theirs.known))  # one may have been kept under a smaller limit

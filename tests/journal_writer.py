@@ -35,10 +35,11 @@ def entries(count: int, seed: int) -> Iterator[journal.Entry]:
             yield _decision(decided[-1], source, rng)
         elif kind == "label":
             told = rng.choice(decided)
+            early = rng.random() < 0.2  # it overtook its transaction
             yield journal.LabelApplied(
                 label=Label(
                     label_id=f"label_{seed}_{n}",
-                    transaction_id=told.transaction_id,
+                    transaction_id=f"tx_{seed}_{n + 1}" if early else told.transaction_id,
                     verdict=rng.choice(["fraud", "genuine", "unsure"]),
                     source=rng.choice(["analyst", "chargeback"]),
                     known_at=NOW + n,
@@ -46,9 +47,9 @@ def entries(count: int, seed: int) -> Iterator[journal.Entry]:
                     note="line\nbreak, 汉字, NUL \0 and all",
                 ),
                 source=source,
-                effect="counted",
-                account_id=told.account_id,
-                merchant_id=told.merchant_id,
+                effect="unknown_transaction" if early else "counted",
+                account_id="" if early else told.account_id,
+                merchant_id="" if early else told.merchant_id,
                 journaled_at=NOW + n,
             )
         elif kind == "conflict":

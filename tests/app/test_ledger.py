@@ -13,7 +13,9 @@ from app.journal import starting_offset
 from app.ledger import Ledger, Stored, run
 from app.outbox import Outbox
 from observe.metrics import Metrics
+from plumbline.decision import Decision, alert_of
 from plumbline.errors import BrokerUnavailable, JournalRefused, LedgerMoved, Unready
+from plumbline.journal import LabelApplied
 from plumbline.label import parse
 from plumbline.settings import Settings
 from store import schema
@@ -202,6 +204,22 @@ def test_killed_between_acknowledgement_and_mark_the_same_label_is_sent_again(
     by_id = {parse(record.value, NOW).label_id: record.value for record in records}
     assert sorted(by_id) == sorted(given)
     assert all(record.value == by_id[parse(record.value, NOW).label_id] for record in records)
+
+
+def test_a_verdict_that_overtook_its_transaction_closes_nothing_within_one_batch(
+    engine: sa.Engine, ledger: Ledger, writer: JournalWriter
+) -> None:
+    """Which of the two came first is the journal's word, also when the ledger stores both at once."""
+    made = list(entries(2000, 21))
+    early = {each.label.transaction_id for each in made if isinstance(each, LabelApplied) and not each.account_id}
+    opened = {each.transaction.transaction_id for each in made if isinstance(each, Decision) and alert_of(each)}
+    assert early & opened
+    writer.write(made)
+    run(ledger, once=True)
+    records = read_topic(writer.bootstrap, writer.topic)
+    assert contents(engine) == expected(records)
+    alerts = {each["transaction_id"]: each["status"] for each in contents(engine)["alerts"]}
+    assert "open" in {alerts[each] for each in early & opened}
 
 
 def test_a_label_given_elsewhere_closes_its_alert(ledger: Ledger, writer: JournalWriter) -> None:

@@ -105,6 +105,40 @@ def test_a_snapshot_remembers_more_merchants_than_the_next_batch_names():
     assert_equal(revived.advance(arrivals(after)), history.advance(arrivals(after)))
 
 
+@given(st.lists(rows(), max_size=30), st.data())
+@settings(deadline=None, max_examples=80)
+def test_what_is_remembered_is_what_the_oracle_keeps_in_any_batches_and_over_a_snapshot(stream, data):
+    cut = data.draw(st.integers(0, len(stream)))
+    tables = tuple(replace(each, bound=min(each.bound, data.draw(st.sampled_from([4, 64])))) for each in _TABLES)
+    history = History(replace(DECLARATION, tables=tables))
+    in_batches(stream[:cut], [cut // 2], history)
+    history = revived_from(history)
+    history.advance(arrivals(stream[cut:]))
+    slots = history.entities.keys
+    for table in tables:
+        if table.entity == "account_merchant":
+            continue  # it remembers counts alone
+        found = history.tables[table.name].remembered()
+        for slot, length in enumerate(found["length"].tolist()):
+            name = slots[table.entity].id_of(slot)
+            of_key = [
+                row for row in stream
+                if row["is_label"] == (table.stream == "fraud_labels") and row[f"{table.entity}_id"] == name
+            ]  # fmt: skip
+            kept = oracle.remembered(history.declaration, table, of_key)
+            begin = int(found["length"][:slot].sum())
+            for part, field in (("time", "time"), ("amount", "amount_minor")):
+                assert found[part][begin : begin + length].tolist() == [row[field] for row in kept]
+            if table.distinct is not None:
+                others = [slots[table.distinct].id_of(other) for other in found["other"][begin : begin + length]]
+                assert others == [row[f"{table.distinct}_id"] for row in kept]
+            assert found["ever"][slot] == len(of_key)
+        assert found["length"].sum() == len(found["time"])
+
+
+_TABLES = DECLARATION.tables
+
+
 def test_nothing_after_a_row_can_change_it():
     draw = np.random.default_rng(7)
     stream = _random_stream(draw, 400)

@@ -1,11 +1,11 @@
 """The scorer as a real process, with a real broker and a real model server, each killed while messages flow."""
 
-import json
 import random
 import signal
 import threading
 import time
 
+import msgspec
 import pytest
 
 from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome
@@ -15,7 +15,7 @@ from plumbline.policy import Policy
 from plumbline.policy import encode as encode_policy
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
-from streaming.snapshot import newest, sequences
+from streaming.snapshot import manifest_of, newest, sealed, sequences
 from streaming.topics import ensure_topics
 from tests.declared_model import declared_models
 from tests.fakes import payment, raw, told
@@ -293,7 +293,7 @@ def test_snapshots_that_do_not_belong_to_the_journal_are_one_sentence_and_exit_1
     folder = site.folder / "data" / "snapshots"
     (sequence,) = sequences(folder)
     manifest = folder / str(sequence) / "manifest.json"
-    manifest.write_text(json.dumps(json.loads(manifest.read_text()) | {"sequence": 10**6}))
+    manifest.write_bytes(sealed(msgspec.structs.replace(manifest_of(manifest.parent), sequence=10**6)))
     again = site.scorer()
     assert again.process.wait(60) == 1
     assert "they are not of one installation" in again.log.read_text()

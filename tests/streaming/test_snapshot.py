@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -12,7 +13,7 @@ from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import process
 from streaming.known import Known
-from streaming.snapshot import freeze, newest, prehistory, read, sequences, write
+from streaming.snapshot import Manifest, freeze, newest, prehistory, read, sealed, sequences, write
 from streaming.snapshots import Snapshots
 from streaming.state import State
 from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
@@ -87,6 +88,11 @@ def change(file, **fields):
     file.write_text(json.dumps(json.loads(file.read_text()) | fields))
 
 
+def sign(file, **fields):
+    """Change fields under a right digest, as another release would have written them."""
+    file.write_bytes(sealed(msgspec.convert(json.loads(file.read_text()) | fields, Manifest)))
+
+
 DAMAGE = {
     "a changed bit in the arrays": (lambda place: flip(place / "state.npz", 500), SnapshotRefused),
     "arrays cut short": (lambda place: truncate(place / "state.npz"), SnapshotRefused),
@@ -95,8 +101,16 @@ DAMAGE = {
     "no manifest": (lambda place: (place / "manifest.json").unlink(), SnapshotRefused),
     "an empty folder": (lambda place: [each.unlink() for each in place.iterdir()], SnapshotRefused),
     "another format": (lambda place: change(place / "manifest.json", format=99), SnapshotRefused),
+    "a changed digit in a position": (
+        lambda place: change(place / "manifest.json", positions=[["transactions", 0, 7]]),
+        SnapshotRefused,
+    ),
+    "a format of the future": (
+        lambda place: (place / "manifest.json").write_text('{"format": 3, "what": "nobody knows"}'),
+        SnapshotRefused,
+    ),
     "an unknown field": (lambda place: change(place / "manifest.json", more=1), SnapshotRefused),
-    "another declaration": (lambda place: change(place / "manifest.json", fingerprint="0" * 16), FingerprintMismatch),
+    "another declaration": (lambda place: sign(place / "manifest.json", fingerprint="0" * 16), FingerprintMismatch),
 }
 
 
@@ -115,7 +129,7 @@ def test_a_damaged_one_is_refused_by_name_and_the_older_one_is_used(tmp_path, na
 
 def test_one_of_another_declaration_says_which_and_what_to_do(tmp_path):
     place = write(tmp_path, freeze(state_of(3)))
-    change(place / "manifest.json", fingerprint="feedfeedfeedfeed")
+    sign(place / "manifest.json", fingerprint="feedfeedfeedfeed")
     with pytest.raises(FingerprintMismatch, match="feedfeedfeedfeed") as raised:
         read(place, 100)
     assert raised.value.found == "feedfeedfeedfeed"
@@ -127,6 +141,21 @@ def test_when_all_are_damaged_there_is_none_and_every_reason_is_told(tmp_path):
     found, refused = newest(tmp_path, 100)
     assert found is None
     assert len(refused) == 2
+
+
+def test_one_of_the_future_says_so_before_anything_else_of_it_is_read(tmp_path):
+    place = write(tmp_path, freeze(state_of(3)))
+    (place / "manifest.json").write_text('{"format": 99, "what": "nobody knows"}')
+    with pytest.raises(SnapshotRefused, match="has format 99, this release reads 2"):
+        read(place, 100)
+
+
+def test_what_killed_writers_left_behind_is_removed_with_the_next_one(tmp_path):
+    write(tmp_path, freeze(state_of(3, 5)))
+    for name in (".unfinished-6-1", f".unfinished-9-{os.getpid()}"):
+        shutil.copytree(tmp_path / "5", tmp_path / name)
+    write(tmp_path, freeze(state_of(6, 9)))
+    assert sorted(each.name for each in tmp_path.iterdir()) == ["5", "9"]
 
 
 def test_a_half_written_one_is_never_seen(tmp_path):
