@@ -1,4 +1,4 @@
-"""The short form of `make soak`: every process killed and stopped while traffic flows, and then everything is counted."""
+"""The short form of `make soak`: every process killed and stopped while traffic flows, then everything counted."""
 
 from random import SystemRandom
 
