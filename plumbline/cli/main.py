@@ -33,6 +33,7 @@ VERBS: Final[dict[str, str]] = {
     "policy": "Bring a policy into force.",
     "snapshot": "List the snapshots of history; --verify refolds and compares.",
     "audit": "Recompute decisions of the journal and compare every bit.",
+    "replay": "Compute one past decision again, field by field.",
     "conservation": "Count what became of every acknowledged message.",
     "migrate": "Bring the SQL tables to the newest version.",
     "users": "Add, list or disable log-ins of the console.",

@@ -2,16 +2,12 @@
 
 import contextlib
 import json
-import threading
 
+import msgspec
 import pytest
-import sqlalchemy as sa
 from kafka import TopicPartition
 
-from app.ledger import Ledger
-from app.ledger import run as run_ledger
 from audit.counting import Counting, Kept, count_once, head_of
-from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.cli import main as cli
 from plumbline.decision import Source
@@ -19,79 +15,11 @@ from plumbline.journal import DeadLetter
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from plumbline.policy import encode as encode_policy
-from store.engine import engine_at
-from store.schema import migrate
-from streaming.batch import Message, process
-from streaming.kafka import close_producer, end_offsets, idempotent_producer, reader, transactional_producer
-from streaming.known import Known
-from streaming.state import State
-from tests.fakes import NOW, fake_model, payment, raw, told
-from tests.journal_writer import JournalWriter, read_topic
+from streaming.kafka import end_offsets, reader
+from tests.fakes import NOW, payment, raw, told
+from tests.journal_writer import read_topic
+from tests.journaled_bank import Bank
 from tests.scorer_process import ScorerProcess, Stream
-
-SOURCES = ("control", "labels", "transactions")
-
-
-class Bank:
-    """Topics with messages of every fate, and a journal that a test may falsify before it is written."""
-
-    def __init__(self, bootstrap, prefix, folder):
-        self.bootstrap, self.prefix = bootstrap, prefix
-        self.writer = JournalWriter(bootstrap, prefix)
-        self.state = State(Known(10_000))
-        self.taken = {}
-        self.engine = engine_at(sa.URL.create("sqlite", database=str(folder / "plumbline.db")))
-        migrate(self.engine)
-
-    def send(self, topic, messages):
-        producer = idempotent_producer(self.bootstrap)
-        for each in [producer.send(self.prefix + topic, each, key=b"key") for each in messages]:
-            each.get(timeout=30)
-        close_producer(producer, 5)
-
-    def send_in_transactions(self, messages):
-        """Each in its own transaction, after one that is given up: both leave places without a message."""
-        producer = transactional_producer(self.bootstrap, f"{self.prefix}platform", 30_000)
-        for each in messages:
-            for kept in (False, True):
-                producer.begin_transaction()
-                producer.send(self.prefix + "transactions", each)
-                producer.flush()
-                producer.commit_transaction() if kept else producer.abort_transaction()
-        producer.close()
-
-    def entries(self):
-        """The entries and dead letters for all that came since the last time, as a scorer would write them."""
-        found = {
-            name: [
-                Message(Source(each.topic, each.partition, each.offset, each.timestamp), each.value)
-                for each in read_topic(self.bootstrap, self.prefix + name)
-                if each.offset >= self.taken.get(name, 0)
-            ]
-            for name in SOURCES
-        }
-        self.taken |= {name: each[-1].source.offset + 1 for name, each in found.items() if each}
-        batch = process(
-            self.state, fake_model(), control=found["control"], label=found["labels"],
-            transaction=found["transactions"], now_us=NOW,
-        )  # fmt: skip
-        return batch.entries, batch.dead_letters
-
-    def write(self, entries, letters):
-        self.writer.write(entries)
-        self.send("transactions.dead-letter", [journal.encode(each) for each in letters])
-
-    def store(self):
-        run_ledger(
-            Ledger(self.engine, self.bootstrap, self.prefix, threading.Event(), Metrics(), lambda: NOW), once=True
-        )
-
-    def count(self):
-        return count_once(self.bootstrap, self.prefix, self.engine, lambda: NOW // 1000)
-
-    def close(self):
-        self.writer.close()
-        self.engine.dispose()
 
 
 @pytest.fixture
@@ -177,7 +105,7 @@ def test_counting_that_is_kept_and_gone_on_with_comes_to_the_same(bank):
     bank.write(*bank.entries())
     bank.store()
     written = journal.encode(kept)
-    again = go_on(bank, journal.msgspec.json.decode(written, type=Kept), kept.tally.sequence + 1)
+    again = go_on(bank, msgspec.json.decode(written, type=Kept), kept.tally.sequence + 1)
     whole = go_on(bank, Kept(), 0)
     assert again.tally == whole.tally
     assert (again.letters, again.stored) == (whole.letters, whole.stored)

@@ -1,0 +1,165 @@
+"""One transaction's past: the arrivals that its history is made of, from the archive and the journal before it.
+
+Only entries of the same account, merchant or device can count. They are picked by their raw bytes before anything is
+decoded, so that a long journal is passed over at the speed of its reader.
+"""
+
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from kafka import TopicPartition
+
+from archive.layout import open_archive
+from archive.rows import labels_of, transactions_of
+from features.grammar import Declaration
+from features.history import Integers
+from features.sweep import History
+from plumbline import journal
+from plumbline.decision import Decision, Source
+from plumbline.errors import TransactionNotFound
+from plumbline.journal import ControlApplied, Entry, LabelApplied
+from plumbline.names import Topic
+from plumbline.policy import Policy
+from plumbline.transaction import Transaction
+from streaming.kafka import end_offsets, reader
+from streaming.state import arrivals
+
+POLL_MS: Final = 500
+MOST_RECORDS: Final = 5_000
+_ARCHIVE: Final = Source("archive", 0, 0, 0)
+
+Arrival = Transaction | Decision | LabelApplied
+
+
+@dataclass(frozen=True, slots=True)
+class Journal:
+    """Where the journal is."""
+
+    bootstrap: str
+    prefix: str
+
+    @property
+    def partition(self) -> TopicPartition:
+        """Its one partition."""
+        return TopicPartition(self.prefix + Topic.DECISIONS.value, 0)
+
+    def records(self, first: int, stop: int) -> Iterator[Any]:
+        """Committed records from sequence `first` to before `stop`, which is at most the journal's end, in order."""
+        partition = self.partition
+        with closing(reader(self.bootstrap, {partition: first}, most_records=MOST_RECORDS)) as consumer:
+            while consumer.position(partition) < stop:
+                for polled in consumer.poll(timeout_ms=POLL_MS).values():
+                    yield from (each for each in polled if each.offset < stop)
+
+    def end(self) -> int:
+        """The offset after its newest entry. Raises BrokerUnavailable, NotFound."""
+        return end_offsets(self.bootstrap, [self.partition.topic])[self.partition]
+
+
+def find(where: Journal, transaction_id: str, hint: int | None = None) -> tuple[int, Decision]:
+    """The decision on a transaction and its sequence number; hint: where SQL says that it is.
+
+    Raises TransactionNotFound.
+    """
+    end = where.end()
+    ranges = [(0, end)]
+    if hint is not None and 0 <= hint < end:
+        ranges.insert(0, (hint, hint + 1))
+    wanted = msgspec.json.encode(transaction_id)
+    for first, stop in ranges:
+        for record in where.records(first, stop):
+            if wanted in record.value:
+                entry = journal.decode(record.value)
+                if isinstance(entry, Decision) and entry.transaction.transaction_id == transaction_id:
+                    return record.offset, entry
+    raise TransactionNotFound(
+        f"transaction {transaction_id!r} has no decision in the journal up to entry {end - 1}: check the id; a message "
+        "that was refused or sent twice has none of its own"
+    )
+
+
+def history_of(
+    where: Journal, archive: Path | None, until_us: int | None, sequence: int, decision: Decision, declared: Declaration
+) -> tuple[Integers, dict[str, Policy]]:
+    """The history of a decision from everything before it, int64 [1, measures], and the policies journaled by then.
+
+    archive, until_us: what came before the journal, up to that arrival time; declared: the declaration of then.
+    """
+    history, policies = History(declared), {}
+    if archive is not None:
+        for chunk in _of_archive(archive, until_us, decision.transaction):
+            history.advance(arrivals(chunk))
+    chunk = []
+    for entry in _of_journal(where, sequence, decision.transaction):
+        if isinstance(entry, ControlApplied):
+            policies[entry.policy.version] = entry.policy
+        elif isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
+            chunk.append(entry)
+        if len(chunk) >= MOST_RECORDS:
+            history.advance(arrivals(chunk))
+            chunk = []
+    return history.advance(arrivals([*chunk, decision]))[-1:], policies
+
+
+def _of_journal(where: Journal, stop: int, paid: Transaction) -> Iterator[Entry]:
+    ids = {paid.account_id, paid.merchant_id, paid.device_id} - {""}
+    wanted = [*(msgspec.json.encode(each) for each in ids), b'"control"']
+    for record in where.records(0, stop):
+        if any(each in record.value for each in wanted):
+            yield journal.decode(record.value)
+
+
+def _of_archive(path: Path, until_us: int | None, paid: Transaction) -> Iterator[list[Arrival]]:
+    """The archive's arrivals that share a party with the transaction, in arrival order, in chunks."""
+    archive = open_archive(path)
+    labels = _frauds(archive.labels(until_us=until_us), paid)
+    for batch in archive.transactions(until_us=until_us):
+        mask = _shares(batch, paid, ("account_id", "merchant_id", "device_id"))
+        kept = batch.filter(mask)
+        if kept.num_rows:
+            sequences = np.asarray(kept.column("sequence")).tolist()
+            chunk: list[Arrival] = []
+            for sequence, transaction in zip(sequences, transactions_of(kept), strict=True):
+                while labels and labels[0][0] < sequence:
+                    chunk.append(labels.pop(0)[1])
+                chunk.append(transaction)
+            yield chunk
+    if labels:
+        yield [label for _, label in labels]
+
+
+def _frauds(labels: pa.Table, paid: Transaction) -> list[tuple[int, LabelApplied]]:
+    """Fraud labels of the account or the merchant, the first of each transaction, with their sequence numbers."""
+    kept = labels.filter(
+        pc.and_(pc.equal(labels.column("verdict"), "fraud"), _shares(labels, paid, ("account_id", "merchant_id")))
+    )
+    found: list[tuple[int, LabelApplied]] = []
+    seen: set[str] = set()
+    for batch in kept.to_batches():
+        columns = (batch.column(name).to_pylist() for name in ("sequence", "account_id", "merchant_id"))
+        for sequence, account, merchant, label in zip(*columns, labels_of(batch), strict=True):
+            if label.transaction_id not in seen:
+                seen.add(label.transaction_id)
+                applied = LabelApplied(
+                    label=label, source=_ARCHIVE, effect="counted", account_id=account, merchant_id=merchant,
+                    journaled_at=label.known_at,
+                )  # fmt: skip
+                found.append((sequence, applied))
+    return found
+
+
+def _shares(rows: pa.Table | pa.RecordBatch, paid: Transaction, parties: tuple[str, ...]) -> Any:
+    """Where a row names a party of the transaction; an empty device is nobody's."""
+    mask = None
+    for name in parties:
+        if value := getattr(paid, name):
+            same = pc.equal(rows.column(name), value)
+            mask = same if mask is None else pc.or_(mask, same)
+    return mask
