@@ -36,6 +36,7 @@ COPY streaming streaming
 COPY training training
 COPY app app
 COPY audit audit
+COPY drift drift
 COPY demo demo
 RUN python -m app.frontend \
     && pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \

@@ -16,6 +16,7 @@ import structlog
 from kafka import TopicPartition
 
 from app import entries
+from app.gauges import show_drift
 from app.journal import bounds, open_reader, reaching, starting_offset
 from app.outbox import Outbox
 from observe.metrics import Metrics
@@ -179,3 +180,4 @@ def _do_chores(ledger: Ledger, outbox: Outbox, stored: Stored, *, once: bool) ->
         if audit := newest_audit(session):
             ledger.metrics.gauge("plumbline_audit_compared").set(audit.compared)
             ledger.metrics.gauge("plumbline_audit_different").set(audit.different)
+        show_drift(ledger.metrics, session)

@@ -82,4 +82,15 @@ METRICS: Final = (
     Metric(
         "plumbline_audit_different", "gauge", "Differences found by the newest audit; anything but 0 is an incident."
     ),
+    Metric("plumbline_drift_psi", "gauge", "A feature's stability index, training against the window.", ("feature",)),
+    Metric("plumbline_drift_score_psi", "gauge", "The score's stability index, test days against the window."),
+    Metric("plumbline_drift_worst_psi", "gauge", "Largest stability index of any judged feature."),
+    Metric(
+        "plumbline_drift_missing_difference",
+        "gauge",
+        "Share of decisions in which a feature is missing, less the share in training.",
+        ("feature",),
+    ),
+    Metric("plumbline_drift_compared", "gauge", "Decisions compared by the newest drift run."),
+    Metric("plumbline_drift_run_seconds", "gauge", "When the newest drift run ended, seconds since 1970 UTC."),
 )

@@ -83,6 +83,22 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Salt mixed into password hashes; 16 characters or more."),
     ] = None
 
+    drift_psi_warn: Annotated[
+        float, Meta(gt=0, le=100, description="Population stability index from which drift is worth a warning.")
+    ] = 0.1
+    drift_psi_alarm: Annotated[
+        float, Meta(gt=0, le=100, description="Population stability index from which drift is an alarm.")
+    ] = 0.25
+    drift_missing_warn: Annotated[
+        float, Meta(gt=0, le=1, description="Difference of a feature's missing share that is worth a warning.")
+    ] = 0.05
+    drift_missing_alarm: Annotated[
+        float, Meta(gt=0, le=1, description="Difference of a feature's missing share that is an alarm.")
+    ] = 0.15
+    drift_least_decisions: Annotated[
+        int, Meta(ge=1, description="Fewer decisions than these are too few to tell drift from chance.")
+    ] = 1000
+
     metrics_host: Annotated[str, Meta(description="Address this process's Prometheus metrics are served on.")] = (
         "127.0.0.1"
     )

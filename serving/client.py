@@ -114,6 +114,17 @@ class ModelClient:
         answer = self._call("explain", _inputs(columns), version)
         return self._output(answer, "effects", np.dtype(np.float32), (len(columns), None))
 
+    def transform(
+        self, columns: ModelColumns, names: Sequence[str], version: int | None = None
+    ) -> dict[str, npt.NDArray[Any]]:
+        """The named features of n transactions, each float32 or int64 [n].
+
+        Raises ModelUnavailable after one retry, or when a feature is missing or has another shape or type.
+        """
+        answer = self._call("transform", _inputs(columns), version)
+        kinds = {name: np.dtype(np.int64 if _is_int64(answer, name) else np.float32) for name in names}
+        return {name: self._output(answer, name, kind, (len(columns),)) for name, kind in kinds.items()}
+
     def about(self, version: int | None = None) -> About:
         """The served model's fingerprint and version. Raises ModelUnavailable after one retry."""
         answer = self._call("about", {"ping": np.zeros(1, np.int64)}, version)
@@ -191,6 +202,10 @@ class ModelClient:
             wanted = f"{dtype} {['any' if size is None else size for size in shape]}"
             raise ModelUnavailable(f"{self._named(answer)} gave {name} as {found}: expected {wanted}")
         return values
+
+
+def _is_int64(answer: wire.PredictResponse, name: str) -> bool:
+    return name in answer.outputs and answer.outputs[name].dtype == wire.DT_INT64
 
 
 def _inputs(columns: ModelColumns) -> dict[str, Any]:

@@ -291,3 +291,44 @@ class Recomputation(Base):
         ),
         {"sqlite_autoincrement": True},
     )
+
+
+class DriftRun(Base):
+    """A window of the journal compared with what one model version was trained on; level as in `drift.stability`.
+
+    since_ms, until_ms: the window, in the broker's append times; compared: decisions with a score of that version;
+    trained: the version's training days.
+    """
+
+    __tablename__ = "drift_runs"
+
+    id: Mapped[int] = mapped_column(primary_key=True)
+    started_at: Mapped[int]
+    finished_at: Mapped[int]
+    since_ms: Mapped[int]
+    until_ms: Mapped[int]
+    model_version: Mapped[int]
+    trained: Mapped[str] = mapped_column(String(NAME_CHARACTERS))
+    compared: Mapped[int]
+    level: Mapped[str] = mapped_column(String(8))
+
+    __table_args__ = ({"sqlite_autoincrement": True},)
+
+
+class DriftFigure(Base):
+    """What one feature, or the score, looked like in training and in the window of a run.
+
+    kind: `feature` or `score`; psi: None where there were too few decisions; missing_then, missing_now: shares of 1;
+    bins: {edges, words, then, now}, counts of missing rows first, as in `features.reference`.
+    """
+
+    __tablename__ = "drift_figures"
+
+    run_id: Mapped[int] = mapped_column(ForeignKey("drift_runs.id", ondelete="CASCADE"), primary_key=True)
+    kind: Mapped[str] = mapped_column(String(8), primary_key=True)
+    name: Mapped[str] = mapped_column(String(NAME_CHARACTERS), primary_key=True)
+    psi: Mapped[float | None]
+    level: Mapped[str] = mapped_column(String(8))
+    missing_then: Mapped[float]
+    missing_now: Mapped[float]
+    bins: Mapped[Any]

@@ -134,7 +134,7 @@ def publish(
     `version` are added; policy: what `policy.json` holds; declaration: what `declaration.json` holds, in full.
     """
     extra = folder / EXTRA
-    extra.mkdir()
+    extra.mkdir(exist_ok=True)
     (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
     while True:

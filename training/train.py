@@ -26,6 +26,7 @@ from training.export import Exported, Transform, publish, save
 from training.fit import OnEpoch, Recipe, fit, strategy
 from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
+from training.reference import make_reference, write_reference
 from training.windows import Windows
 
 STEPS: Final = ("history", "rows", "analysis", "transform", "fit", "evaluate", "export")
@@ -96,6 +97,9 @@ def train(
         scored = score_rows(test_file, load(folder, declaration))
         metrics = measure_as_published(archive, windows, scored)
         policy = suggest(scored, f"suggested-{now_us}")
+        write_reference(
+            folder, make_reference(train_file, learnable, scratch / "analysis", scored.scores, windows, declaration)
+        )
         tell("evaluate", 1, 1)
         tell("export", 0, 0)
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)

@@ -20,10 +20,11 @@ from plumbline.label import parse
 from plumbline.settings import Settings
 from store import schema
 from store.audits import record_audit
+from store.drifts import record_drift
 from store.engine import open_engine, transaction
 from store.labels import record_verdict, waiting_verdicts
 from store.ledger import move_position, next_offset
-from store.tables import Alert, LedgerPosition
+from store.tables import Alert, DriftFigure, DriftRun, LedgerPosition
 from tests.journal_writer import NOW, JournalWriter, contents, entries, expected, read_topic
 
 
@@ -80,6 +81,44 @@ def test_the_newest_audit_stands_among_the_metrics(ledger: Ledger, writer: Journ
     text = ledger.metrics.text().decode()
     assert "plumbline_audit_compared 500.0" in text
     assert "plumbline_audit_different 1.0" in text
+
+
+def test_the_newest_drift_run_stands_among_the_metrics(ledger: Ledger, writer: JournalWriter) -> None:
+    writer.write(list(entries(10, 1)))
+
+    def run_with(*figures: tuple[str, str, float | None, str, float]) -> None:
+        with transaction(ledger.engine) as session:
+            drift = DriftRun(
+                started_at=NOW, finished_at=NOW, since_ms=0, until_ms=1, model_version=1, trained="a..b",
+                compared=1200, level="alarm",
+            )  # fmt: skip
+            record_drift(
+                session,
+                drift,
+                [
+                    DriftFigure(kind=kind, name=name, psi=psi, level=level, missing_then=0.1, missing_now=now, bins={})
+                    for kind, name, psi, level, now in figures
+                ],
+            )
+
+    run_with(("feature", "gone", 3.0, "alarm", 0.1))
+    run_with(
+        ("score", "score", 0.02, "calm", 0.0),
+        ("feature", "amount_log", 0.5, "alarm", 0.35),
+        ("feature", "weekend", 0.9, "cycle", 0.1),
+        ("feature", "night", None, "few", 0.1),
+    )
+    run(ledger, once=True)
+    text = ledger.metrics.text().decode()
+    assert 'plumbline_drift_psi{feature="amount_log"} 0.5' in text
+    assert 'plumbline_drift_missing_difference{feature="amount_log"} 0.25' in text
+    assert 'plumbline_drift_psi{feature="weekend"} 0.9' in text
+    assert "plumbline_drift_worst_psi 0.5" in text, "what is not judged is not the worst"
+    assert "plumbline_drift_score_psi 0.02" in text
+    assert "plumbline_drift_compared 1200.0" in text
+    assert f"plumbline_drift_run_seconds {NOW / 1e6}" in text
+    assert "gone" not in text
+    assert 'feature="night"' not in text
 
 
 def test_storing_the_whole_journal_again_changes_nothing(ledger: Ledger, writer: JournalWriter) -> None:

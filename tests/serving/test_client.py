@@ -161,6 +161,28 @@ def test_effects_are_a_row_of_features_for_every_transaction():
     assert requests[0].model_spec.signature_name == "explain"
 
 
+def test_the_features_asked_for_come_by_name_with_their_types():
+    found: dict[str, np.ndarray] = {"amount_log": np.linspace(-2, 2, 4, dtype=np.float32), "country": np.arange(4)}
+    with answering(lambda *_: answer(**found, other=np.zeros(4, np.float32))) as (client, requests):
+        got = client.transform(columns(4), ["country", "amount_log"], 7)
+    assert list(got) == ["country", "amount_log"]
+    assert all(values.tobytes() == found[name].tobytes() for name, values in got.items())
+    assert (requests[0].model_spec.signature_name, requests[0].model_spec.version.value) == ("transform", 7)
+
+
+@pytest.mark.parametrize(
+    ("found", "said"),
+    [
+        ({}, "without the output amount_log"),
+        ({"amount_log": np.zeros(3, np.float32)}, r"amount_log as float32 \[3\]"),
+        ({"amount_log": np.zeros(4, np.float64)}, r"amount_log as float64 \[4\]: expected float32"),
+    ],
+)
+def test_a_feature_that_is_missing_or_malformed_is_no_answer(found, said):
+    with answering(lambda *_: answer(**found)) as (client, _), pytest.raises(ModelUnavailable, match=said):
+        client.transform(columns(4), ["amount_log"])
+
+
 def test_about_tells_fingerprint_and_version():
     with answering(lambda *_: answer(fingerprint=np.array(b"0123456789abcdef", object))) as (client, _):
         about = client.about()

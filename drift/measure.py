@@ -1,0 +1,135 @@
+"""A drift run: the journal's decisions of a window, counted in the bins that training left, one version at a time."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from drift.stability import Figure, Level, Limits, figure, is_judged, worst
+from drift.values import ROWS_A_CALL, Transform, Values
+from drift.window import Window
+from features.missing import missing
+from features.reference import Counts, Reference, counted, read_reference
+from plumbline.decision import Decision
+from plumbline.errors import NotFound
+from serving.columns import ModelColumns
+from streaming.batch import model_columns
+
+
+@dataclass(frozen=True, slots=True)
+class Drift:
+    """What a window looked like to one model version; features in the declaration's order."""
+
+    model_version: int
+    train: str
+    compared: int
+    score: Figure
+    features: tuple[Figure, ...]
+
+    @property
+    def level(self) -> Level:
+        """The worst level of any feature or of the score."""
+        return worst([each.level for each in (self.score, *self.features)])
+
+    @property
+    def worst_feature(self) -> Figure | None:
+        """The judged feature with the largest PSI; None where there were too few decisions."""
+        judged = [each for each in self.features if each.psi is not None and each.level != "cycle"]
+        return max(judged, key=lambda each: each.psi or 0.0, default=None)
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """What a run found: a Drift a version, oldest first; what it could not compare is counted or named."""
+
+    window: Window
+    drifts: tuple[Drift, ...]
+    unscored: int = 0
+    other_declaration: int = 0
+    without_reference: Mapping[int, str] = field(default_factory=dict)
+
+
+@dataclass(slots=True)
+class _Counting:
+    """A version's counts so far; chunks are added up, so that a window of any size takes the same memory."""
+
+    reference: Reference
+    features: dict[str, Counts]
+    score: Counts
+    earliest_us: int = 2**62
+    latest_us: int = 0
+
+    def add(self, decided: Sequence[Decision], columns: ModelColumns, values: Values) -> None:
+        declaration = self.reference.declaration
+        place = {name: index for index, name in enumerate(declaration.history_names)}
+
+        def column(name: str) -> Any:
+            return columns.history[:, place[name]] if name in place else getattr(columns, name)
+
+        for binned, feature in zip(self.reference.features, declaration.features, strict=True):
+            mine = values[feature.name]
+            self.features[feature.name] += counted(binned.edges, mine, missing(feature, mine, column))
+        scores = np.array([each.scores[0].value for each in decided], np.float64)
+        self.score += counted(self.reference.score.edges, scores, np.zeros(len(scores), np.bool_))
+        self.earliest_us = min(self.earliest_us, int(columns.occurred_at.min()))
+        self.latest_us = max(self.latest_us, int(columns.occurred_at.max()))
+
+
+def measure(
+    window: Window, chunks: Iterator[list[Decision]], transform: Transform, models: Path, limits: Limits
+) -> Measured:
+    """Count every scored decision by the version that scored it, and compare with that version's reference.
+
+    models: base path of the versions, whose folders hold the references. Raises ModelVersionNotFound, Retryable.
+    """
+    countings: dict[int, _Counting] = {}
+    without: dict[int, str] = {}
+    unscored = other = 0
+    for chunk in chunks:
+        by_version: dict[int, list[Decision]] = {}
+        for each in chunk:
+            if each.scores:
+                by_version.setdefault(each.scores[0].model_version, []).append(each)
+            else:
+                unscored += 1
+        for version, decided in by_version.items():
+            if version not in countings and version not in without:
+                _begin(version, models, countings, without)
+            if version in countings:
+                expected = countings[version].reference.declaration.fingerprint
+                fit = [each for each in decided if each.fingerprint == expected]
+                other += len(decided) - len(fit)
+                _count(countings[version], fit, transform, version)
+    drifts = tuple(_drift(version, counting, limits) for version, counting in sorted(countings.items()))
+    return Measured(window, drifts, unscored, other, without)
+
+
+def _begin(version: int, models: Path, countings: dict[int, _Counting], without: dict[int, str]) -> None:
+    try:
+        reference = read_reference(models / str(version))
+    except NotFound as error:
+        without[version] = str(error)
+        return
+    empty = {each.name: np.zeros(len(each.counts), np.int64) for each in reference.features}
+    countings[version] = _Counting(reference, empty, np.zeros(len(reference.score.counts), np.int64))
+
+
+def _count(counting: _Counting, decided: Sequence[Decision], transform: Transform, version: int) -> None:
+    for begin in range(0, len(decided), ROWS_A_CALL):
+        rows = decided[begin : begin + ROWS_A_CALL]
+        history = np.array([each.history for each in rows], np.int64)
+        columns = model_columns([each.transaction for each in rows], history)
+        names = counting.reference.declaration.feature_names
+        counting.add(rows, columns, transform(columns, names, version))
+
+
+def _drift(version: int, counting: _Counting, limits: Limits) -> Drift:
+    span_us = counting.latest_us - counting.earliest_us
+    found = tuple(
+        figure(binned, counting.features[feature.name].tolist(), limits, judged=is_judged(feature, span_us))
+        for binned, feature in zip(counting.reference.features, counting.reference.declaration.features, strict=True)
+    )
+    score = figure(counting.reference.score, counting.score.tolist(), limits)
+    return Drift(version, counting.reference.train, sum(score.now), score, found)

@@ -1,0 +1,65 @@
+"""Drift runs: what the drift page, the alert about drift and the metrics are read from."""
+
+from collections.abc import Sequence
+from typing import Any, Final
+
+import sqlalchemy as sa
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from store.tables import DriftFigure, DriftRun
+
+RUNS_KEPT: Final = 1000
+"""A run each ten minutes for a week: old ones go, since the journal can always be measured again."""
+
+
+def record_drift(session: Session, run: DriftRun, figures: Sequence[DriftFigure]) -> DriftRun:
+    """Store a run with its figures, and forget the oldest runs; the caller commits."""
+    session.add(run)
+    session.flush()
+    for each in figures:
+        each.run_id = run.id
+    session.add_all(figures)
+    old = select(DriftRun.id).where(DriftRun.id <= run.id - RUNS_KEPT)
+    session.execute(delete(DriftFigure).where(DriftFigure.run_id.in_(old)))
+    session.execute(delete(DriftRun).where(DriftRun.id <= run.id - RUNS_KEPT))
+    session.flush()
+    return run
+
+
+def newest_drift(session: Session) -> DriftRun | None:
+    """The run that was stored last: of the newest model version, where one pass measured several; None before any."""
+    return session.scalars(select(DriftRun).order_by(DriftRun.id.desc()).limit(1)).one_or_none()
+
+
+def newest_drifts(session: Session, limit: int = 50) -> list[DriftRun]:
+    """Runs, the one stored last first."""
+    return list(session.scalars(select(DriftRun).order_by(DriftRun.id.desc()).limit(limit)))
+
+
+def figures_of(session: Session, run: DriftRun) -> list[DriftFigure]:
+    """The figures of a run: the score, then features by their stability index, the largest first."""
+    found = session.scalars(select(DriftFigure).where(DriftFigure.run_id == run.id))
+    return sorted(found, key=lambda each: (each.kind != "score", -(each.psi or 0.0), each.name))
+
+
+def drift_numbers(session: Session, run: DriftRun) -> list[Any]:
+    """A run's figures without bins: kind, name, psi, level, missing_then and missing_now, the largest psi first."""
+    columns = (
+        DriftFigure.kind, DriftFigure.name, DriftFigure.psi, DriftFigure.level, DriftFigure.missing_then,
+        DriftFigure.missing_now,
+    )  # fmt: skip
+    order = (sa.func.coalesce(DriftFigure.psi, -1.0).desc(), DriftFigure.name)
+    return list(session.execute(select(*columns).where(DriftFigure.run_id == run.id).order_by(*order)))
+
+
+def figure_over_time(session: Session, kind: str, name: str, limit: int = 50) -> list[tuple[DriftRun, DriftFigure]]:
+    """One figure in the newest runs, oldest first."""
+    found = session.execute(
+        select(DriftRun, DriftFigure)
+        .join(DriftFigure, DriftFigure.run_id == DriftRun.id)
+        .where(DriftFigure.kind == kind, DriftFigure.name == name)
+        .order_by(DriftRun.id.desc())
+        .limit(limit)
+    )
+    return [(run, figure) for run, figure in found][::-1]
