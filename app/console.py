@@ -18,6 +18,7 @@ from app import (
     alerts,
     codes,
     database,
+    drift,
     frontend,
     health,
     languages,
@@ -38,7 +39,7 @@ log = structlog.get_logger()
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
-BLUEPRINTS: Final = (health, overview, alerts, transactions, stream, profile, warnings)
+BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, stream, profile, warnings)
 
 
 def build(settings: Settings, engine: Engine) -> Flask:

@@ -14,10 +14,12 @@ from flask_babel import gettext
 from sqlalchemy.orm import Session
 
 from app.database import store
+from app.drift import figure_words
 from app.languages import number
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
 from store.audits import newest_audit
+from store.drifts import drift_numbers, newest_drift
 
 blueprint = Blueprint("warnings", __name__)
 
@@ -52,7 +54,22 @@ def audit_differs(session: Session, _: int) -> Iterable[Standing]:
         yield Standing("audit_differs", "incident", text, url_for("overview.audits"))
 
 
-SOURCES: Final[tuple[Source, ...]] = (audit_differs,)
+def drift_alarm(session: Session, _: int) -> Iterable[Standing]:
+    """The newest drift run found features or scores far from what the model was trained on."""
+    run = newest_drift(session)
+    if run is None or run.level != "alarm":
+        return
+    far = [(kind, name) for kind, name, _psi, level, *_ in drift_numbers(session, run) if level == "alarm"]
+    text = gettext(
+        "Drift: %(far)s figures are far from what model version %(version)s was trained on, among them: %(what)s.",
+        far=number(len(far)),
+        version=run.model_version,
+        what=figure_words(*far[0]),
+    )
+    yield Standing("drift_alarm", "caution", text, url_for("drift.page", run=run.id))
+
+
+SOURCES: Final[tuple[Source, ...]] = (audit_differs, drift_alarm)
 
 
 def standing(session: Session, now_us: int) -> list[Standing]:

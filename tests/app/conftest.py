@@ -25,9 +25,11 @@ from plumbline.settings import Settings
 from plumbline.transaction import Transaction
 from store import people
 from store.audits import record_audit
+from store.drifts import record_drift
 from store.engine import engine_at, transaction
 from store.ledger import Rows, store
 from store.schema import migrate
+from store.tables import DriftFigure, DriftRun
 from store.users import add_user, hash_password
 
 PASSWORD = "correct horse battery staple"
@@ -237,6 +239,50 @@ def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 1200) 
             different=0,
             detail=[],
         )
+        record_drift(session, *drift_run(now_us, level="warn"))
+
+
+def drift_run(now_us: int, level: str, far: tuple[str, ...] = ("amount_log",)) -> tuple[DriftRun, list[DriftFigure]]:
+    """A drift run with every declared feature: those that are far have the level, all others are calm."""
+    rng = random.Random(level)
+    run = DriftRun(
+        started_at=now_us - 70 * SECOND_US, finished_at=now_us - 60 * SECOND_US, since_ms=now_us // 1000 - 86_400_000,
+        until_ms=now_us // 1000 - 60_000, model_version=3, trained="2026-03-01..2026-07-28", compared=4200, level=level,
+    )  # fmt: skip
+    figures = []
+    for feature in declaration.FEATURES:
+        words = ["ecom", "pos"] if feature.name == "channel" else ["A", "B", "C"] if feature.is_category else []
+        edges = [float(n + 1) for n in range(len(words))] or [n / 2 - 2 for n in range(9)]
+        then = [rng.randrange(40), *(1000 + rng.randrange(30) for _ in range(len(edges) + 1))]
+        is_far = feature.name in far
+        now = [rows * (1 + place * is_far) for place, rows in enumerate(then)]
+        figures.append(
+            DriftFigure(
+                kind="feature",
+                name=feature.name,
+                psi=0.21 if is_far else rng.random() / 50,
+                level=level if is_far else "calm",
+                missing_then=then[0] / sum(then),
+                missing_now=now[0] / sum(now),
+                bins={"edges": edges, "words": words, "then": then, "now": now},
+            )
+        )
+    bins = {"edges": [0.001, 0.25], "words": [], "then": [0, 900, 90, 10], "now": [0, 3800, 360, 40]}
+    score = DriftFigure(
+        kind="score", name="score", psi=0.002, level="calm", missing_then=0.0, missing_now=0.0, bins=bins
+    )
+    return run, [score, *figures]
+
+
+@pytest.fixture
+def drifted(console: Console) -> Callable[..., int]:
+    """A function that stores a drift run of a level, in which the named features are far off; returns its id."""
+
+    def record(level: str, *far: str) -> int:
+        with transaction(console.engine) as session:
+            return record_drift(session, *drift_run(console.now_us, level, far)).id
+
+    return record
 
 
 def decision(payment: Payment, past: list[Payment], sequence: int, score: float | None) -> Decision:

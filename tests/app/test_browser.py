@@ -198,6 +198,8 @@ def every_page(console) -> list[str]:
         "/transactions",
         "/transactions/tx-000003",
         "/audits",
+        "/drift",
+        "/drift/feature/channel",
         "/profile",
         "/nothing-here",
     ]
