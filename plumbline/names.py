@@ -93,4 +93,24 @@ METRICS: Final = (
     ),
     Metric("plumbline_drift_compared", "gauge", "Decisions compared by the newest drift run."),
     Metric("plumbline_drift_run_seconds", "gauge", "When the newest drift run ended, seconds since 1970 UTC."),
+    Metric("plumbline_audit_continuous_compared", "gauge", "Decisions that the continuous audit has compared."),
+    Metric(
+        "plumbline_audit_continuous_different",
+        "gauge",
+        "Differences that the continuous audit has found; anything but 0 is an incident.",
+    ),
+    Metric(
+        "plumbline_audit_continuous_unverified", "gauge", "Decisions of the sample whose model's files are not here."
+    ),
+    Metric("plumbline_audit_sequence", "gauge", "Newest journal sequence that the continuous audit has taken."),
+    Metric("plumbline_audit_behind_seconds", "gauge", "How far the continuous audit is behind the journal."),
+    Metric("plumbline_conservation_messages", "gauge", "Messages counted, by step.", ("step",)),
+    Metric(
+        "plumbline_conservation_imbalance",
+        "gauge",
+        "Messages lost or doubled at any step; anything but 0 is an incident.",
+    ),
+    Metric(
+        "plumbline_oldest_waiting_seconds", "gauge", "Age of the oldest acknowledged message without a journal entry."
+    ),
 )

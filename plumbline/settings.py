@@ -61,6 +61,13 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(ge=1024, description="Newest transactions whose ids are remembered, to know duplicates and their labels."),
     ] = 4_000_000
 
+    watch_one_in: Annotated[
+        int, Meta(ge=1, description="One account in so many is audited all the time by `plumbline watch`; 1: all.")
+    ] = 100
+    waiting_limit_seconds: Annotated[
+        int, Meta(ge=1, description="How long an acknowledged message may be on its way before the console warns.")
+    ] = 60
+
     database_url: Annotated[str, Meta(description="SQLAlchemy address of the store; empty: SQLite in data_dir.")] = ""
     database_password_file: Annotated[
         str, Meta(description="File that holds the database password, put into database_url; empty: none.")
