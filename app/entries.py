@@ -60,6 +60,17 @@ def add(rows: Rows, entry: journal.Entry, sequence: int, appended_at_ms: int) ->
                     "journaled_at": entry.journaled_at,
                 }
             )
+        case journal.AssignmentApplied():
+            rows.assignments.append(
+                {
+                    "sequence": sequence,
+                    "version": "" if entry.assignment is None else entry.assignment.version,
+                    "body": entry.assignment,
+                    "fingerprints": entry.fingerprints,
+                    "declarations": sorted(entry.declarations),
+                    "journaled_at": entry.journaled_at,
+                }
+            )
         case _:
             assert_never(entry)
 

@@ -33,7 +33,7 @@ from archive.manifest import (
 )
 from archive.write import Chunk, Labels
 from archive.write import write_archive as _write
-from plumbline.errors import InvalidArchive
+from plumbline.errors import InvalidArchive, Refused
 from plumbline.transaction import DAY_US
 
 __all__ = ["LABEL_SCHEMA", "TRANSACTION_SCHEMA", "Archive", "Manifest", "open_archive", "write_archive"]
@@ -176,6 +176,20 @@ class Archive:
 def open_archive(path: Path | str) -> Archive:
     """The archive in a folder; raises InvalidArchive when there is none, or one of another format."""
     return Archive(Path(path), read_manifest(Path(path)))
+
+
+def require_archive(path: Path | str, digest: str) -> Archive:
+    """The archive in a folder, which must be the very one that snapshots began with.
+
+    Raises InvalidArchive when there is none, Refused when it has another digest.
+    """
+    archive = open_archive(path)
+    if archive.manifest.digest != digest:
+        raise Refused(
+            f"archive {path} has digest {archive.manifest.digest}, but the snapshots began with {digest}: "
+            "name that archive with --archive"
+        )
+    return archive
 
 
 def write_archive(

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-KINDS: Final = ("decision", "conflict", "rejected", "label", "control")
+KINDS: Final = ("decision", "conflict", "rejected", "label", "control", "assignment")
 """The journal's entries by their tags: each message ends in one of them."""
 
 
@@ -67,7 +67,7 @@ class Place(msgspec.Struct):
 class Tally(msgspec.Struct):
     """The journal's entries up to `sequence`, counted by the partition of a source that each came from.
 
-    begun: entries without a source: the policy that a first start brings along.
+    begun: entries without a source: the declaration and the policy that a first start brings along.
     """
 
     places: dict[str, Place] = msgspec.field(default_factory=dict)

@@ -38,7 +38,7 @@ from plumbline.names import Topic
 from plumbline.policy import Policy
 from store.engine import engine_at
 from store.tables import LedgerPosition
-from streaming.control import publish_policy
+from streaming.control import publish
 from streaming.kafka import end_offsets, reader
 from tests.journal_writer import contents, expected, read_topic
 
@@ -116,7 +116,7 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
         stack.callback(site.end)
         site.begin()
         policy = Policy(version="soak", review_at=0.95, decline_at=0.99)
-        publish_policy(site.broker.bootstrap, "", policy)
+        publish(site.broker.bootstrap, "", policy)
         traffic = Traffic(site.broker.bootstrap, given.seed, given.rate, given.transactions)
         pulse = stack.enter_context(Pulse(site.broker.bootstrap))
         engine = engine_at(sa.URL.create("sqlite", database=str(folder.absolute() / "plumbline.db")))

@@ -196,7 +196,7 @@ def _records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
                 each
                 for records in consumer.poll(timeout_ms=1000).values()
                 for each in records
-                if not each.value.startswith(b'{"type":"control"')
+                if not each.value.startswith((b'{"type":"control"', b'{"type":"assignment"'))
             ]
             found += [(each.timestamp, each.value if topic == _JOURNAL else b"") for each in new]
             quiet_since = time.monotonic() if new else quiet_since

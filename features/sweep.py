@@ -71,6 +71,13 @@ class Entities:
             "account_merchant": self.pairs.slots(account, merchant, ~arrivals.is_label),
         }
 
+    def same(self, other: "Entities") -> bool:
+        """Whether both know the same entities by the same numbers."""
+        if self is other:
+            return True
+        ours, theirs = self.arrays(), other.arrays()
+        return all(np.array_equal(array, theirs[name]) for name, array in ours.items())
+
     def arrays(self) -> dict[str, npt.NDArray[Any]]:
         """All numbers as named arrays, for a snapshot; copies."""
         arrays = {

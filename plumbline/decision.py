@@ -62,12 +62,27 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
 MODEL_UNAVAILABLE = Reason("fault", "model_unavailable")
 
 
-class Decision(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True, tag="decision"):
+class DeclaredHistory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
+    """The int64 values of a declaration's measures, in its order."""
+
+    fingerprint: str
+    values: tuple[int, ...]
+
+
+class Decision(
+    msgspec.Struct,
+    frozen=True,
+    gc=False,
+    forbid_unknown_fields=True,
+    kw_only=True,
+    omit_defaults=True,
+    tag="decision",
+):
     """One transaction's answer, and what it was computed from.
 
-    history: the int64 values of the declaration's measures, in its order; fingerprint: that declaration.
-    scores: one a model version asked, the deciding one first; empty when no model answered.
-    decided_at: our clock, microseconds since 1970 UTC.
+    history: the int64 values of the deciding declaration's measures, in its order; fingerprint: that declaration.
+    other_histories: the same for every other declaration in force. scores: one a model version asked, the deciding one
+    first; empty when it did not answer. decided_at: our clock, microseconds since 1970 UTC.
     """
 
     transaction: Transaction
@@ -79,6 +94,13 @@ class Decision(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
     outcome: Outcome
     reasons: tuple[Reason, ...]
     decided_at: int
+    other_histories: tuple[DeclaredHistory, ...] = ()
+
+    def history_of(self, fingerprint: str) -> tuple[int, ...] | None:
+        """The history recorded under a declaration; None where that one was not in force."""
+        if fingerprint == self.fingerprint:
+            return self.history
+        return next((each.values for each in self.other_histories if each.fingerprint == fingerprint), None)
 
 
 class ModelVersion(msgspec.Struct, frozen=True, kw_only=True):

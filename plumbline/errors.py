@@ -149,5 +149,9 @@ class StateDiverged(Refused):
     """Folding the journal gave other numbers than the journal holds; scoring on would be skew."""
 
 
+class HistoryMissing(Refused):
+    """A declaration came into force whose history this process does not have; `plumbline prepare` makes it."""
+
+
 class Unready(PlumblineError):
     """This machine lacks something; the message is one sentence that says what to do."""

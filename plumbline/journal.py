@@ -8,12 +8,14 @@ the journal's own sources say where to go on, and conservation can be checked fr
 `Rejected`        a message that could not be accepted; its bytes are in the dead-letter topic.
 `LabelApplied`    a label, and whether it entered history.
 `ControlApplied`  a policy that came into force with the next decision.
+`AssignmentApplied`  model versions and feature declarations that came into force with the next decision.
 """
 
-from typing import Literal
+from typing import Any, Literal
 
 import msgspec
 
+from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.label import Label
 from plumbline.policy import Policy
@@ -61,7 +63,21 @@ class ControlApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     journaled_at: int
 
 
-Entry = Decision | Conflict | Rejected | LabelApplied | ControlApplied
+class AssignmentApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="assignment"):
+    """Which model versions answer from here on, and the declarations whose history is computed for them.
+
+    declarations: every one in force, in full, by its fingerprint; fingerprints: of each version that the assignment
+    names, in its order. A first start journals its release's declaration, without an assignment and without a source.
+    """
+
+    assignment: Assignment | None
+    fingerprints: tuple[str, ...]
+    declarations: dict[str, dict[str, Any]]
+    source: Source | None
+    journaled_at: int
+
+
+Entry = Decision | Conflict | Rejected | LabelApplied | ControlApplied | AssignmentApplied
 
 _decoder = msgspec.json.Decoder(Entry)
 encode = msgspec.json.Encoder(order="deterministic").encode

@@ -11,7 +11,7 @@ from msgspec import Meta
 
 from plumbline.decision import MODEL_UNAVAILABLE, Outcome, Reason
 from plumbline.errors import InvalidControl
-from plumbline.refusal import explained, repeated_field
+from plumbline.refusal import decoded
 from plumbline.transaction import AmountMinor, Id, Transaction
 
 Threshold = Annotated[float, Meta(ge=0, le=2)]
@@ -53,15 +53,7 @@ def parse(raw: bytes) -> Policy:
     raw: UTF-8 JSON object of at most 1,000,000 bytes, with `"type": "policy"`.
     Raises InvalidControl, which names the field, its value and what was allowed.
     """
-    if len(raw) > POLICY_MAX_BYTES:
-        raise InvalidControl("policy", "record", f"{len(raw)} bytes", f"{POLICY_MAX_BYTES} bytes or fewer")
-    try:
-        policy = _decoder.decode(raw)
-    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
-        raise explained(InvalidControl, "policy", Policy, raw, error) from None
-    if repeated := repeated_field(raw):
-        raise InvalidControl(f"policy {policy.version}", repeated[0], repeated[1], "this field once")
-    return policy
+    return decoded(InvalidControl, "policy", Policy, _decoder, raw, POLICY_MAX_BYTES)
 
 
 def decide(transaction: Transaction, score: float | None, policy: Policy) -> tuple[Outcome, tuple[Reason, ...]]:

@@ -15,6 +15,7 @@ import msgspec
 from plumbline.errors import Invalid, shown
 
 InvalidKind = TypeVar("InvalidKind", bound=Invalid)
+Struct = TypeVar("Struct", bound=msgspec.Struct)
 
 _UNKNOWN = re.compile(r"Object contains unknown field `(.*)`", re.DOTALL)
 _MISSING = re.compile(r"Object missing required field `(\w+)`")
@@ -49,6 +50,24 @@ def explained(
         return kind(subject, "record", raw, f"{sort} ({reason})")
     allowed = _allowed(struct).get(field, "JSON in UTF-8: text without control characters, and no NaN or Infinity")
     return kind(subject, _field(field), body[field], allowed)
+
+
+def decoded(
+    kind: type[InvalidKind], subject: str, struct: type[Struct], decoder: Any, raw: bytes, most_bytes: int
+) -> Struct:
+    """A control message's bytes as what they should be, read strictly: its size, its fields, and each of them once.
+
+    decoder: msgspec's, of `struct`, which has a `version`; raises an error of the given kind.
+    """
+    if len(raw) > most_bytes:
+        raise kind(subject, "record", f"{len(raw)} bytes", f"{most_bytes} bytes or fewer")
+    try:
+        found: Struct = decoder.decode(raw)
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
+        raise explained(kind, subject, struct, raw, error) from None
+    if repeated := repeated_field(raw):
+        raise kind(f"{subject} {getattr(found, 'version', '')}", repeated[0], repeated[1], "this field once")
+    return found
 
 
 def named(subject: str, body: dict[str, Any]) -> str:

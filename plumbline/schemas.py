@@ -5,10 +5,10 @@ from typing import Any, Final
 
 import msgspec
 
+from plumbline.control import Control
 from plumbline.journal import DeadLetter, Entry
 from plumbline.label import Label
 from plumbline.names import Topic
-from plumbline.policy import Policy
 from plumbline.transaction import Transaction
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
@@ -16,7 +16,7 @@ DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
 RECORDS: Final[dict[Topic, Any]] = {
     Topic.TRANSACTIONS: Transaction,
     Topic.LABELS: Label,
-    Topic.CONTROL: Policy,
+    Topic.CONTROL: Control,
     Topic.DECISIONS: Entry,
     Topic.DEAD_LETTER: DeadLetter,
 }

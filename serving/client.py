@@ -66,9 +66,10 @@ class Scored:
 
 @dataclass(frozen=True, slots=True)
 class About:
-    """The feature declaration's fingerprint inside the served model, and that model's version."""
+    """The fingerprint of the feature declaration inside the served model, that declaration as JSON, and the version."""
 
     fingerprint: str
+    declaration: bytes
     model_version: int
 
 
@@ -126,10 +127,11 @@ class ModelClient:
         return {name: self._output(answer, name, kind, (len(columns),)) for name, kind in kinds.items()}
 
     def about(self, version: int | None = None) -> About:
-        """The served model's fingerprint and version. Raises ModelUnavailable after one retry."""
+        """What the served model was trained under. Raises ModelUnavailable after one retry."""
         answer = self._call("about", {"ping": np.zeros(1, np.int64)}, version)
-        text = self._output(answer, "fingerprint", np.dtype(object), ())
-        return About(text.item().decode("ascii", "replace"), answer.model_spec.version.value)
+        fingerprint = self._output(answer, "fingerprint", np.dtype(object), ()).item()
+        declaration = self._output(answer, "declaration", np.dtype(object), ()).item()
+        return About(fingerprint.decode("ascii", "replace"), declaration, answer.model_spec.version.value)
 
     def states(self) -> dict[int, str]:
         """State of every version that the server knows of this model, such as `AVAILABLE`, by version.

@@ -13,7 +13,7 @@ from sqlalchemy.dialects import postgresql, sqlite
 from plumbline.errors import LedgerMoved
 from store.alerts import CLOSED, OPEN
 from store.engine import dump_json
-from store.tables import Alert, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
+from store.tables import Alert, Assignment, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
 
 Row = dict[str, Any]
 
@@ -36,6 +36,7 @@ class Rows:
     conflicts: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
     policies: list[Row] = field(default_factory=list)
+    assignments: list[Row] = field(default_factory=list)
 
 
 def next_offset(connection: Connection, topic: str, partition: int) -> int | None:
@@ -83,6 +84,7 @@ def store(connection: Connection, rows: Rows) -> int:
         (Conflict, rows.conflicts),
         (Rejected, rows.rejected),
         (Policy, rows.policies),
+        (Assignment, rows.assignments),
     ):
         if inserted:
             _insert(connection, table, inserted)

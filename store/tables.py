@@ -200,6 +200,23 @@ class Policy(Base):
     journaled_at: Mapped[int]
 
 
+class Assignment(Base):
+    """Model versions and declarations that came into force with the decision after `sequence`.
+
+    version: the assignment's name, empty for the declaration that a first start brought along; fingerprints: of each
+    model version named; body as in `plumbline.assignment.Assignment`, or null.
+    """
+
+    __tablename__ = "assignments"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[str] = mapped_column(String(ID_CHARACTERS))
+    body: Mapped[Any]
+    fingerprints: Mapped[Any]
+    declarations: Mapped[Any]
+    journaled_at: Mapped[int]
+
+
 class LedgerPosition(Base):
     """The next journal offset to store; moved in the same SQL transaction as what was stored before it."""
 

@@ -40,21 +40,21 @@ def backfill(
             f"{snapshots} holds snapshots already: a backfill is the first thing an installation does; remove them "
             "only if the journal is empty"
         )
-    state = fold_archive(archive, until_us=until_us, remembered=remembered, tell=tell)
+    state = State(Known(remembered))
+    fold_archive(state, archive, until_us, tell)
     write(snapshots, freeze(state))
     return state
 
 
-def fold_archive(archive: Archive, *, until_us: int | None, remembered: int, tell: Callable[[int], None]) -> State:
-    """The state after an archive's arrivals, before the journal's first entry; arguments as for `backfill`.
+def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Callable[[int], None]) -> None:
+    """Take an archive's arrivals into an empty state, and note the archive there; see `backfill`.
 
     Raises InvalidArchive when a transaction id comes twice.
     """
-    state = State(Known(remembered), archive_digest=archive.manifest.digest, archive_until_us=until_us)
+    state.archive_digest, state.archive_until_us = archive.manifest.digest, until_us
     for chunk in _chunks(archive, until_us):
         _take(state, chunk)
         tell(len(chunk))
-    return state
 
 
 def _chunks(archive: Archive, until_us: int | None) -> Iterator[list[Transaction | Label]]:
@@ -89,4 +89,4 @@ def _take(state: State, chunk: list[Transaction | Label]) -> None:
             applied = state.label(each, _ARCHIVE, each.known_at)
             if applied.effect == "counted":
                 rows.append(applied)
-    state.history.advance(arrivals(rows))
+    state.advance(arrivals(rows))

@@ -4,28 +4,38 @@ Nothing here talks to Kafka. The order of the entries is the order in which hist
 transactions as they arrived.
 """
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from features.declaration import FEATURE_NAMES, fingerprint
+from features.grammar import fields_of
 from features.history import Integers
 from features.sweep import Arrivals
+from plumbline import control as controls
 from plumbline import label as labels
-from plumbline import policy as policies
 from plumbline import transaction as transactions
-from plumbline.decision import Decision, Outcome, Reason, Score, Source
-from plumbline.errors import Invalid
-from plumbline.journal import ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
+from plumbline.assignment import Assignment
+from plumbline.decision import Decision, DeclaredHistory, Outcome, Reason, Score, Source
+from plumbline.errors import (
+    HistoryMissing,
+    Invalid,
+    InvalidControl,
+    InvalidDeclaration,
+    ModelUnavailable,
+    SnapshotRefused,
+    StateDiverged,
+)
+from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
 from serving.client import Scored
 from serving.columns import ModelColumns
 from streaming.known import NEW
 from streaming.model import Model
-from streaming.state import State, arrivals, conflict_of
+from streaming.state import State, Supply, arrivals, conflict_of
 
 REASONS_MOST: Final = 5
 """Features named with an alert: the strongest of those that raised the score."""
@@ -55,15 +65,17 @@ def process(
     label: Sequence[Message] = (),
     transaction: Sequence[Message] = (),
     now_us: int,
+    supply: Supply | None = None,
 ) -> Batch:
     """Decide and note a micro-batch; `state` moves on as if its entries were journaled already.
 
-    control, label, transaction: messages of the three topics, in arrival order; now_us: our clock.
+    control, label, transaction: messages of the three topics, in arrival order; now_us: our clock; supply: of histories
+    that an assignment asks for, and then everything before this batch must be journaled.
     When the entries cannot be journaled the state must be thrown away and rebuilt.
     """
     batch = Batch()
     for each in control:
-        _apply_control(state, each, batch, now_us)
+        batch.entries.append(_apply_control(state, model, each, batch, now_us, supply))
     applied = [entry for each in label if (entry := _apply_label(state, each, batch, now_us)) is not None]
     _decide(state, model, applied, transaction, batch, now_us)
     for each in (*control, *label, *transaction):
@@ -71,14 +83,43 @@ def process(
     return batch
 
 
-def _apply_control(state: State, message: Message, batch: Batch, now_us: int) -> None:
+def _apply_control(
+    state: State, model: Model, message: Message, batch: Batch, now_us: int, supply: Supply | None
+) -> Entry:
     try:
-        policy = policies.parse(message.raw)
+        given = controls.parse(message.raw)
+        if isinstance(given, Policy):
+            state.policy = given
+            return ControlApplied(policy=given, source=message.source, journaled_at=now_us)
+        return _assign(state, model, given, message.source, now_us, supply)
     except Invalid as error:
-        batch.entries.append(_rejected(message, error, batch, now_us))
-        return
-    state.policy = policy
-    batch.entries.append(ControlApplied(policy=policy, source=message.source, journaled_at=now_us))
+        return _rejected(message, error, batch, now_us)
+
+
+def _assign(
+    state: State, model: Model, assignment: Assignment, source: Source, now_us: int, supply: Supply | None
+) -> AssignmentApplied:
+    """Bring an assignment into force. Raises InvalidControl when a version or its history cannot be had."""
+    subject = f"assignment {assignment.version}"
+    try:
+        declared = [model.declaration(version) for version in assignment.versions]
+    except (ModelUnavailable, InvalidDeclaration) as error:
+        allowed = f"versions that are served and say what they were trained under ({error})"
+        raise InvalidControl(subject, "versions", assignment.versions, allowed) from error
+    fingerprints = tuple(each.fingerprint for each in declared)
+    declarations = {each.fingerprint: each for each in declared}
+    try:
+        state.assign(assignment, fingerprints, declarations, state.sequence + 1, supply)
+    except (HistoryMissing, StateDiverged, SnapshotRefused) as error:
+        allowed = f"versions whose history is prepared ({error})"
+        raise InvalidControl(subject, "versions", assignment.versions, allowed) from error
+    return AssignmentApplied(
+        assignment=assignment,
+        fingerprints=fingerprints,
+        declarations={name: fields_of(each) for name, each in declarations.items()},
+        source=source,
+        journaled_at=now_us,
+    )
 
 
 def _apply_label(state: State, message: Message, batch: Batch, now_us: int) -> LabelApplied | None:
@@ -130,55 +171,78 @@ def _decide(
         else:
             answers[n] = conflict_of(each, messages[n].source, seen, now_us)
     taken = arrivals([*applied, *(each for each, _ in new)])
-    history = state.history.advance(taken)[len(applied) :]
+    histories = state.advance(taken)
     if new:
-        columns = _columns([each for each, _ in new], taken, len(applied), history)
-        for n, decision in zip(places, _decisions(model, state.policy, new, columns, now_us), strict=True):
+        columns = {
+            fingerprint: _columns([each for each, _ in new], taken, len(applied), history[len(applied) :])
+            for fingerprint, history in histories.items()
+        }
+        for n, decision in zip(places, _decisions(state, model, new, columns, now_us), strict=True):
             answers[n] = decision
     batch.entries.extend(entry for entry in answers if entry is not None)
 
 
 def _decisions(
-    model: Model, policy: Policy | None, new: Sequence[tuple[Transaction, Source]], columns: ModelColumns, now_us: int
+    state: State,
+    model: Model,
+    new: Sequence[tuple[Transaction, Source]],
+    columns: Mapping[str, ModelColumns],
+    now_us: int,
 ) -> list[Decision]:
-    if policy is None:
+    """Decisions on n new transactions; columns: their inputs by declaration."""
+    if state.policy is None:
         raise AssertionError("a leader journals a policy before its first decision")
-    scored = model.score(columns)
+    policy, deciding, assignment = state.policy, state.deciding, state.assignment
+    scored = model.score(columns[deciding], deciding, None if assignment is None else assignment.decides)
+    beside = [] if scored is None else _beside(state, model, columns)
     values: list[float | None] = [None] * len(new) if scored is None else scored.values.tolist()
     outcomes = [decide(each, score, policy) for (each, _), score in zip(new, values, strict=True)]
     alerting = [n for n, (outcome, _) in enumerate(outcomes) if outcome is not Outcome.APPROVE]
-    explained = dict(zip(alerting, _reasons(model, columns, scored, alerting), strict=True))
-    version = scored.model_version if scored is not None else 0
+    names = state.history.declaration.feature_names
+    explained = dict(zip(alerting, _reasons(model, columns[deciding], names, scored, alerting), strict=True))
+    answers = [scored, *beside] if scored is not None else []
+    scores = zip(*(_scores(each) for each in answers), strict=True) if answers else itertools.repeat((), len(new))
+    pasts = {fingerprint: each.history.tolist() for fingerprint, each in columns.items()}
+    others = [fingerprint for fingerprint in columns if fingerprint != deciding]
     return [
         Decision(
             transaction=each,
             source=source,
-            history=tuple(past),
-            fingerprint=fingerprint(),
-            scores=() if score is None else (Score(version, score),),
+            history=tuple(pasts[deciding][n]),
+            fingerprint=deciding,
+            scores=given,
             policy_version=policy.version,
             outcome=outcome,
             reasons=reasons + explained.get(n, ()),
             decided_at=now_us,
+            other_histories=tuple(DeclaredHistory(name, tuple(pasts[name][n])) for name in others),
         )
-        for n, ((each, source), past, score, (outcome, reasons)) in enumerate(
-            zip(new, columns.history.tolist(), values, outcomes, strict=True)
-        )
+        for n, ((each, source), given, (outcome, reasons)) in enumerate(zip(new, scores, outcomes, strict=True))
     ]
 
 
+def _beside(state: State, model: Model, columns: Mapping[str, ModelColumns]) -> list[Scored]:
+    """What the assigned shadows say; one that does not answer is left out."""
+    asked = [model.score(columns[fingerprint], fingerprint, version) for version, fingerprint in state.shadows]
+    return [scored for scored in asked if scored is not None]
+
+
+def _scores(scored: Scored) -> list[Score]:
+    return [Score(scored.model_version, value) for value in scored.values.tolist()]
+
+
 def _reasons(
-    model: Model, columns: ModelColumns, scored: Scored | None, alerting: Sequence[int]
+    model: Model, columns: ModelColumns, names: Sequence[str], scored: Scored | None, alerting: Sequence[int]
 ) -> list[tuple[Reason, ...]]:
     """The features that raised each alert's score most, strongest first; none where the model does not say."""
     if scored is None or not alerting:
         return [()] * len(alerting)
-    effects = model.explain(columns.take(np.array(alerting)), scored.model_version)
+    effects = model.explain(columns.take(np.array(alerting)), scored.model_version, len(names))
     if effects is None:
         return [()] * len(alerting)
     strongest = np.argsort(-effects, axis=1, kind="stable")[:, :REASONS_MOST]
     return [
-        tuple(Reason("feature", FEATURE_NAMES[at], float(row[at])) for at in best.tolist() if row[at] > 0)
+        tuple(Reason("feature", names[at], float(row[at])) for at in best.tolist() if row[at] > 0)
         for row, best in zip(effects, strongest, strict=True)
     ]
 

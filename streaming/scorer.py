@@ -18,11 +18,13 @@ import structlog
 from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from features.grammar import Declaration, fields_of
+from features.sweep import History
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import Decision, Source
 from plumbline.errors import BrokerUnavailable, Fenced, StateDiverged
-from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
+from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import Batch, Message, process
@@ -31,9 +33,10 @@ from streaming.kafka import end_offsets, partitions, reaching, reader, transacti
 from streaming.known import Known
 from streaming.lease import Lease
 from streaming.model import Model
+from streaming.prepared import history_until
 from streaming.snapshot import newest
 from streaming.snapshots import Snapshots
-from streaming.state import State
+from streaming.state import State, Supply
 
 log = structlog.get_logger()
 
@@ -43,6 +46,9 @@ TRANSACTION_MS: Final = 10_000
 IDLE_MS: Final = 200
 PARTITIONS_SECONDS: Final = 30.0
 RETRY_SECONDS: Final = 0.5
+
+CATCH_UP_ENTRIES: Final = 20_000
+"""Journal entries that a leader folds, while the stream waits, when a declaration comes into force."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,14 +124,14 @@ def _term(
         log.info("standing by", sequence=state.sequence)
         announce("standing by", state.sequence)
         while not stop.is_set() and not lease.held:
-            fold(state, entries, IDLE_MS)
+            fold(state, entries, IDLE_MS, _supply(scoring, None))
         if stop.is_set():
             return
         # Making the producer fences an older leader, so the journal's end below is final.
         producer = stack.enter_context(_producing(scoring))
         end = end_offsets(scoring.bootstrap, [scoring.journal.topic])[scoring.journal]
         while entries.position(scoring.journal) < end and not stop.is_set():
-            fold(state, entries, IDLE_MS)
+            fold(state, entries, IDLE_MS, _supply(scoring, None))
         metrics.gauge("plumbline_leader").set(1)
         journaling = stack.enter_context(Journaling(producer, scoring.journal, scoring.topic(Topic.DEAD_LETTER)))
         leader = _Leader(scoring, model, metrics, now_us, state, journaling, lease)
@@ -153,12 +159,24 @@ def restore(scoring: Scoring, end: int) -> State:
     return state
 
 
-def fold(state: State, entries: KafkaConsumer, timeout_ms: int) -> int:
+def fold(state: State, entries: KafkaConsumer, timeout_ms: int, supply: Supply | None = None) -> int:
     """Fold what the journal's reader has next into the state; returns how many entries."""
     taken = 0
     for records in entries.poll(timeout_ms=timeout_ms).values():
-        taken += state.fold((record.offset, journal.decode(record.value)) for record in records)
+        taken += state.fold(((record.offset, journal.decode(record.value)) for record in records), supply)
     return taken
+
+
+def _supply(scoring: Scoring, most_entries: int | None) -> Supply:
+    """Histories that were prepared, as an assignment needs them."""
+
+    def supply(declaration: Declaration, sequence: int) -> History:
+        return history_until(
+            scoring.bootstrap, scoring.journal, scoring.snapshots, declaration,
+            sequence=sequence, remembered=scoring.remembered_transactions, most_entries=most_entries,
+        )  # fmt: skip
+
+    return supply
 
 
 @contextmanager
@@ -197,7 +215,7 @@ class _Leader:
     def lead(self, stop: Event, announce: Callable[[], None]) -> None:
         """Take micro-batches until `stop` is set or the lease is lost; then leave a snapshot."""
         if self.state.policy is None:
-            self._begin_policy()
+            self._begin_journal()
         topics = [self.scoring.topic(topic) for topic in (Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL)]
         with closing(self._sources(topics)) as sources:
             log.info("leading", sequence=self.state.sequence)
@@ -225,10 +243,16 @@ class _Leader:
         self.snapshots.finish(self.state)
         log.info("left", sequence=self.state.sequence)
 
-    def _begin_policy(self) -> None:
-        entry = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=self.now_us())
+    def _begin_journal(self) -> None:
+        """The first entries of all: the declaration and the policy that a first start brings along."""
+        now_us = self.now_us()
+        declarations = {name: fields_of(history.declaration) for name, history in self.state.histories.items()}
+        declared = AssignmentApplied(
+            assignment=None, fingerprints=(), declarations=declarations, source=None, journaled_at=now_us
+        )
+        ruled = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=now_us)
         self.state.policy = DEFAULT_POLICY
-        self.journaling.begin(Batch(entries=[entry]))
+        self.journaling.begin(Batch(entries=[declared, ruled]))
         self._settle()
 
     def _sources(self, topics: Sequence[str]) -> KafkaConsumer:
@@ -246,6 +270,8 @@ class _Leader:
                 Message(Source(each.topic, each.partition, each.offset, each.timestamp), each.value or b"")
                 for each in found
             )
+        if by_topic.get(self.scoring.topic(Topic.CONTROL)):
+            self._settle()  # what an assignment brings along is made from the journal, which must be whole
         begun = time.perf_counter()
         batch = process(
             self.state,
@@ -254,6 +280,7 @@ class _Leader:
             label=by_topic.get(self.scoring.topic(Topic.LABELS), ()),
             transaction=by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()),
             now_us=self.now_us(),
+            supply=_supply(self.scoring, CATCH_UP_ENTRIES),
         )
         self.counts.decided(time.perf_counter() - begun)
         self._settle()

@@ -2,7 +2,7 @@
 
 One folder a snapshot, named by its sequence number: `state.npz` (arrays) and `manifest.json` (everything else, and the
 SHA-256 of both). It is written beside its place and renamed into it, so a half-written one is never seen. It is only a
-cache: one that is damaged, of another format or of another declaration is refused, and the journal rebuilds it.
+cache: one that is damaged or of another format is refused, and the journal rebuilds it.
 """
 
 import hashlib
@@ -15,14 +15,15 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from features.declaration import DECLARATION, fingerprint
+from features.grammar import Declaration
 from features.sweep import Entities, History
-from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
+from plumbline.assignment import Assignment
+from plumbline.errors import SnapshotRefused, Unready
 from plumbline.policy import Policy
 from streaming.known import Known
 from streaming.state import State
 
-FORMAT: Final = 2
+FORMAT: Final = 3
 KEPT: Final = 2
 """How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
 
@@ -30,17 +31,20 @@ _READ_BYTES: Final = 1 << 20
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """What a snapshot is: format, declaration, journal sequence, source positions, policy, archive, and its digests.
+    """What a snapshot is: format, sequence, positions, everything in force at that place, archive, and its digests.
 
     manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
     the scorer leave messages out, or take them twice.
     """
 
     format: int
-    fingerprint: str
+    declarations: list[Declaration]
+    only: str
     sequence: int
     positions: list[tuple[str, int, int]]
     policy: Policy | None
+    assignment: Assignment | None
+    fingerprints: tuple[str, ...]
     archive_digest: str
     archive_until_us: int | None
     state_sha256: str
@@ -56,15 +60,22 @@ Frozen = tuple[Manifest, dict[str, npt.NDArray[Any]]]
 
 def freeze(state: State) -> Frozen:
     """A copy of the state that later changes do not touch; cheap, so that writing it can happen elsewhere."""
-    arrays = {f"history.{name}": array for name, array in state.history.arrays().items()}
-    arrays |= {f"entities.{name}": array for name, array in state.history.entities.arrays().items()}
+    arrays = {
+        f"history.{fingerprint}.{name}": array
+        for fingerprint, history in state.histories.items()
+        for name, array in history.arrays().items()
+    }
+    arrays |= {f"entities.{name}": array for name, array in state.entities.arrays().items()}
     arrays |= {f"known.{name}": array for name, array in state.known.arrays().items()}
     manifest = Manifest(
         format=FORMAT,
-        fingerprint=fingerprint(),
+        declarations=[history.declaration for history in state.histories.values()],
+        only=state.only,
         sequence=state.sequence,
         positions=[(topic, partition, offset) for (topic, partition), offset in sorted(state.positions.items())],
         policy=state.policy,
+        assignment=state.assignment,
+        fingerprints=state.fingerprints,
         archive_digest=state.archive_digest,
         archive_until_us=state.archive_until_us,
         state_sha256="",
@@ -140,14 +151,10 @@ def sequences(folder: Path) -> list[int]:
 def read(place: Path, remembered: int) -> State:
     """The state in one snapshot; remembered: how many transactions to keep known.
 
-    Raises SnapshotRefused when it is damaged or of another format, FingerprintMismatch when it was made under another
-    declaration.
+    It goes on under the declarations that it was made under, whatever this release's own is. Raises SnapshotRefused
+    when it is damaged, of another format, or of a declaration that this release does not compute.
     """
     manifest = manifest_of(place)
-    if manifest.fingerprint != fingerprint():
-        raise FingerprintMismatch(
-            f"snapshot {place}", manifest.fingerprint, fingerprint(), "remove it; the journal rebuilds it"
-        )
     try:
         found = _sha256(place / "state.npz")
     except OSError as error:
@@ -162,14 +169,21 @@ def read(place: Path, remembered: int) -> State:
     def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
+    entities = Entities.from_arrays(under("entities."))
     return State(
         known=Known.from_arrays(remembered, under("known.")),
-        history=History.from_arrays(under("history."), DECLARATION, Entities.from_arrays(under("entities."))),
+        histories={
+            each.fingerprint: History.from_arrays(under(f"history.{each.fingerprint}."), each, entities)
+            for each in manifest.declarations
+        },
         policy=manifest.policy,
+        assignment=manifest.assignment,
+        fingerprints=manifest.fingerprints,
         positions={(topic, partition): offset for topic, partition, offset in manifest.positions},
         sequence=manifest.sequence,
         archive_digest=manifest.archive_digest,
         archive_until_us=manifest.archive_until_us,
+        only=manifest.only,
     )
 
 
@@ -184,13 +198,18 @@ def prehistory(folder: Path) -> tuple[str, int | None]:
     return "", None
 
 
-def newest(folder: Path, remembered: int) -> tuple[State | None, list[SnapshotRefused | FingerprintMismatch]]:
-    """The newest snapshot that can be read (None where there is none), and why newer ones were refused."""
-    refused: list[SnapshotRefused | FingerprintMismatch] = []
+def newest(folder: Path, remembered: int, before: int | None = None) -> tuple[State | None, list[SnapshotRefused]]:
+    """The newest snapshot that can be read (None where there is none), and why newer ones were refused.
+
+    before: only those of a smaller sequence number.
+    """
+    refused: list[SnapshotRefused] = []
     for sequence in sorted(sequences(folder), reverse=True):
+        if before is not None and sequence >= before:
+            continue
         try:
             return read(folder / str(sequence), remembered), refused
-        except (SnapshotRefused, FingerprintMismatch) as error:
+        except SnapshotRefused as error:
             refused.append(error)
     return None, refused
 

@@ -5,18 +5,21 @@ in the same order. A snapshot is a cache of it.
 """
 
 import itertools
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 import numpy as np
 
-from features.declaration import HISTORY_NAMES, fingerprint
-from features.sweep import Arrivals, History, places
+from features.declaration import DECLARATION
+from features.grammar import Declaration, from_fields
+from features.history import Integers
+from features.sweep import Arrivals, Entities, History, places
+from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
-from plumbline.errors import FingerprintMismatch, StateDiverged
-from plumbline.journal import Conflict, ControlApplied, Entry, LabelApplied
+from plumbline.errors import FingerprintMismatch, HistoryMissing, StateDiverged
+from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, Entry, LabelApplied
 from plumbline.label import Label
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
@@ -27,23 +30,97 @@ BEFORE_JOURNAL: Final = -1
 
 Positions = dict[tuple[str, int], int]
 
+Supply = Callable[[Declaration, int], History]
+"""History under a declaration, of everything before the journal entry of that sequence number; see `prepared`."""
+
 
 @dataclass(slots=True)
 class State:
-    """History, known transactions, policy in force, and how far each source and the journal itself were taken.
+    """Histories, known transactions, what is in force, and how far each source and the journal itself were taken.
 
-    positions: next offset by (topic, partition); sequence: newest journal entry folded;
+    histories: one a declaration in force, by fingerprint; fingerprints: of the versions that the assignment names, in
+    its order; positions: next offset by (topic, partition); sequence: newest journal entry folded;
     archive_digest, archive_until_us: the archive that was folded before the journal's first entry (empty: none), and
-    the arrival time up to which it was (None: whole).
+    the arrival time up to which it was (None: whole);
+    only: the declaration that this state prepares, whatever the journal says of others; empty for a scorer's own.
     """
 
     known: Known
-    history: History = field(default_factory=History)
+    histories: dict[str, History] = field(default_factory=lambda: {DECLARATION.fingerprint: History(DECLARATION)})
     policy: Policy | None = None
+    assignment: Assignment | None = None
+    fingerprints: tuple[str, ...] = ()
     positions: Positions = field(default_factory=dict)
     sequence: int = BEFORE_JOURNAL
     archive_digest: str = ""
     archive_until_us: int | None = None
+    only: str = ""
+
+    @property
+    def deciding(self) -> str:
+        """Fingerprint of the declaration under which decisions are made."""
+        if self.assignment is not None and not self.only:
+            return self.fingerprints[0]
+        return next(iter(self.histories))
+
+    @property
+    def shadows(self) -> list[tuple[int, str]]:
+        """Version and fingerprint of those that score beside the deciding one."""
+        if self.assignment is None:
+            return []
+        return list(zip(self.assignment.shadows, self.fingerprints[1:], strict=True))
+
+    @property
+    def history(self) -> History:
+        """The deciding declaration's history."""
+        return self.histories[self.deciding]
+
+    @property
+    def entities(self) -> Entities:
+        """The numbers by which all histories know accounts, merchants, devices and pairs."""
+        return next(iter(self.histories.values())).entities
+
+    def advance(self, taken: Arrivals) -> dict[str, Integers]:
+        """Take n arrivals; returns int64 [n, measures] by declaration."""
+        slots = self.entities.slots(taken)
+        return {fingerprint: history.take(taken, slots) for fingerprint, history in self.histories.items()}
+
+    def assign(
+        self,
+        assignment: Assignment | None,
+        fingerprints: tuple[str, ...],
+        declarations: Mapping[str, Declaration],
+        sequence: int,
+        supply: Supply | None,
+    ) -> None:
+        """Bring versions and their declarations into force; histories of other declarations are dropped.
+
+        fingerprints: of each version; declarations: of each fingerprint; sequence: of the journal entry that says so;
+        supply: asked for the history of a declaration that was not in force. Raises HistoryMissing, StateDiverged;
+        nothing has changed then.
+        """
+        histories = {}
+        for fingerprint, declaration in declarations.items():
+            histories[fingerprint] = self.histories.get(fingerprint) or self._joining(declaration, sequence, supply)
+        self.histories, self.assignment, self.fingerprints = histories, assignment, fingerprints
+
+    def _joining(self, declaration: Declaration, sequence: int, supply: Supply | None) -> History:
+        entities = self.entities
+        if not len(entities.keys["account"]):
+            return History(declaration, entities)
+        if supply is None:
+            raise HistoryMissing(
+                f"journal entry {sequence} brings declaration {declaration.fingerprint} into force, whose history "
+                "is not here: run `plumbline prepare` for a model version of it"
+            )
+        history = supply(declaration, sequence)
+        if not history.entities.same(entities):
+            raise StateDiverged(
+                f"the history prepared for declaration {declaration.fingerprint} knows other accounts, merchants or "
+                "devices than this state: it was prepared from another archive or journal; prepare it again"
+            )
+        history.entities = entities
+        return history
 
     def take_source(self, source: Source) -> None:
         """Note that a message was taken, so that it is not taken again."""
@@ -57,8 +134,8 @@ class State:
         new = np.flatnonzero(status == NEW).tolist()
         self.known.set_parties(
             rows[new],
-            self.history.entities.keys["account"].slots([transactions[n].account_id for n in new]),
-            self.history.entities.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
+            self.entities.keys["account"].slots([transactions[n].account_id for n in new]),
+            self.entities.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
         )
         answer: list[int] = status.tolist()
         return answer
@@ -70,8 +147,8 @@ class State:
             return LabelApplied(label=label, source=source, effect="unknown_transaction", journaled_at=now_us)
         account, merchant = self.known.parties(row)
         parties = {
-            "account_id": self.history.entities.keys["account"].id_of(account),
-            "merchant_id": self.history.entities.keys["merchant"].id_of(merchant),
+            "account_id": self.entities.keys["account"].id_of(account),
+            "merchant_id": self.entities.keys["merchant"].id_of(merchant),
         }
         if label.verdict != "fraud":
             return LabelApplied(label=label, source=source, effect="not_fraud", journaled_at=now_us, **parties)
@@ -80,37 +157,43 @@ class State:
         self.known.mark_fraud(row)
         return LabelApplied(label=label, source=source, effect="counted", journaled_at=now_us, **parties)
 
-    def fold(self, entries: Iterable[tuple[int, Entry]]) -> int:
+    def fold(self, entries: Iterable[tuple[int, Entry]], supply: Supply | None = None) -> int:
         """Take journal entries, each with its sequence number, in order; returns how many.
 
-        The history of every decision is computed again on the way. Raises StateDiverged when it is not what was
-        journaled, and FingerprintMismatch when the entry was made under another declaration.
+        supply: see `assign`. The history of every decision is computed again on the way. Raises StateDiverged when it
+        is not what was journaled, FingerprintMismatch when the entry was made under a declaration that is not in
+        force, HistoryMissing when a declaration came into force whose history is not to be had.
         """
         rows: list[tuple[int, Decision | LabelApplied]] = []
         taken = 0
         for sequence, entry in entries:
             taken += 1
+            if isinstance(entry, AssignmentApplied) and not self.only:
+                self._fold_rows(rows)
+                rows = []
+                declarations = {name: from_fields(fields) for name, fields in entry.declarations.items()}
+                self.assign(entry.assignment, entry.fingerprints, declarations, sequence, supply)
             self.sequence = sequence
             if entry.source is not None:
                 self.take_source(entry.source)
-            if isinstance(entry, Decision):
-                if entry.fingerprint != fingerprint():
-                    raise FingerprintMismatch(
-                        f"journal entry {sequence}", entry.fingerprint, fingerprint(),
-                        "run the release that wrote it, or start a new journal from an archive",
-                    )  # fmt: skip
-                rows.append((sequence, entry))
-            elif isinstance(entry, LabelApplied) and entry.effect == "counted":
+            if isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
                 rows.append((sequence, entry))
             elif isinstance(entry, ControlApplied):
                 self.policy = entry.policy
-        if rows:
-            self._fold_rows(rows)
+        self._fold_rows(rows)
         return taken
 
     def _fold_rows(self, rows: list[tuple[int, Decision | LabelApplied]]) -> None:
+        if not rows:
+            return
+        for sequence, entry in rows:
+            if isinstance(entry, Decision) and not self.only and entry.fingerprint not in self.histories:
+                raise FingerprintMismatch(
+                    f"journal entry {sequence}", entry.fingerprint, self.deciding,
+                    "run the release that wrote it, or start a new journal from an archive",
+                )  # fmt: skip
         status = self._admit_in_order([entry for _, entry in rows])
-        history = self.history.advance(arrivals([entry for _, entry in rows]))
+        computed = self.advance(arrivals([entry for _, entry in rows]))
         decided = iter(status)
         for n, (sequence, entry) in enumerate(rows):
             if not isinstance(entry, Decision):
@@ -120,13 +203,25 @@ class State:
                     f"journal entry {sequence} decides transaction {entry.transaction.transaction_id} a second time: "
                     "the journal or the snapshot is not the one this state was made from; rebuild the snapshot"
                 )
-            if tuple(history[n].tolist()) != entry.history:
-                at = next(m for m, value in enumerate(entry.history) if value != history[n, m])
-                raise StateDiverged(
-                    f"journal entry {sequence} says {HISTORY_NAMES[at]} is {entry.history[at]}, this state says "
-                    f"{history[n, at]}: the snapshot does not belong to this journal; remove it to rebuild from the "
-                    "journal, or backfill the archive that came before it"
-                )
+            for fingerprint, history in computed.items():
+                self._require_same(sequence, fingerprint, entry.history_of(fingerprint), history[n])
+
+    def _require_same(
+        self, sequence: int, fingerprint: str, journaled: tuple[int, ...] | None, computed: Integers
+    ) -> None:
+        if journaled == tuple(computed.tolist()) or (journaled is None and self.only):
+            return
+        if journaled is None:
+            raise StateDiverged(
+                f"journal entry {sequence} holds no history under declaration {fingerprint}, which is in force: the "
+                "snapshot does not belong to this journal; remove it to rebuild from the journal"
+            )
+        at = next(m for m, value in enumerate(journaled) if value != computed[m])
+        raise StateDiverged(
+            f"journal entry {sequence} says {self.histories[fingerprint].declaration.history_names[at]} is "
+            f"{journaled[at]}, this state says {computed[at]}: the snapshot does not belong to this journal; remove it "
+            "to rebuild from the journal, or backfill the archive that came before it"
+        )
 
     def _admit_in_order(self, entries: Sequence[Decision | LabelApplied]) -> list[int]:
         """`admit` of every decision; a label marks what is known at its place, and never what comes after it."""

@@ -16,11 +16,15 @@ import numpy as np
 import numpy.typing as npt
 from kafka import KafkaConsumer, TopicPartition
 
+from features.declaration import DECLARATION
+from features.grammar import Declaration
+from features.sweep import History
 from plumbline import journal
-from plumbline.errors import FingerprintMismatch, SnapshotRefused, StateDiverged
+from plumbline.errors import FingerprintMismatch, InvalidDeclaration, SnapshotRefused, StateDiverged
 from streaming.kafka import end_offsets, reader
+from streaming.prepared import fold_until
 from streaming.snapshot import Manifest, manifest_of, read, sequences
-from streaming.state import State
+from streaming.state import State, Supply
 
 POLL_MS: Final = 500
 CHUNK_ENTRIES: Final = 5_000
@@ -61,7 +65,7 @@ def listed(folder: Path) -> list[Verified]:
 
 def verify(
     found: Sequence[Verified],
-    begin: State,
+    begin: Callable[[Declaration], State],
     bootstrap: str,
     partition: TopicPartition,
     remembered: int,
@@ -69,17 +73,26 @@ def verify(
 ) -> None:
     """Load each snapshot, fold the journal up to it, and note in each what is wrong with it.
 
-    found: as `listed` gives them, oldest first; begin: the state before the journal's first entry, changed here;
-    partition: the journal's; remembered: transactions whose ids the scorer keeps; tell: called with the number of
-    entries folded as it grows. Raises BrokerUnavailable, NotFound.
+    found: as `listed` gives them, oldest first; begin: makes the state before the journal's first entry under a
+    declaration, from which each that came into force later is folded too; partition: the journal's; remembered:
+    transactions whose ids the scorer keeps; tell: called with the number of entries folded as it grows.
+    Raises BrokerUnavailable, NotFound.
     """
     end = end_offsets(bootstrap, [partition.topic])[partition]
+    folded = begin(DECLARATION)
+
+    def supply(declaration: Declaration, sequence: int) -> History:
+        alone = begin(declaration)
+        alone.only = declaration.fingerprint
+        fold_until(alone, bootstrap, partition, sequence, lambda entries: None)
+        return alone.histories[declaration.fingerprint]
+
     with closing(reader(bootstrap, {partition: 0}, most_records=CHUNK_ENTRIES)) as entries:
         diverged = ""
         for each in found:
             try:
                 state = read(each.place, remembered)
-            except (SnapshotRefused, FingerprintMismatch) as error:
+            except SnapshotRefused as error:
                 each.refused = str(error)
                 continue
             if state.sequence != each.sequence:
@@ -88,25 +101,37 @@ def verify(
                 each.different.append(f"sequence (the journal ends before {end})")
             elif not diverged:
                 try:
-                    _fold(begin, entries, partition, state.sequence, tell)
-                except (StateDiverged, FingerprintMismatch) as error:
+                    _fold(folded, entries, partition, state.sequence, tell, supply)
+                except (StateDiverged, FingerprintMismatch, InvalidDeclaration) as error:
                     diverged = str(error)
             if diverged:
                 each.refused = f"the journal itself cannot be folded up to here: {diverged}"
             elif not each.different:
-                each.different = differences(state, begin)
+                each.different = differences(state, folded)
 
 
 def differences(ours: State, theirs: State) -> list[str]:
     """The parts, and the first key or row of each, in which two states do not mean the same; empty when they do."""
     found = [
         name
-        for name in ("sequence", "positions", "policy", "archive_digest", "archive_until_us")
+        for name in (
+            "sequence",
+            "positions",
+            "policy",
+            "assignment",
+            "fingerprints",
+            "archive_digest",
+            "archive_until_us",
+        )
         if getattr(ours, name) != getattr(theirs, name)
     ]
-    found += _unequal("entities", ours.history.entities.arrays(), theirs.history.entities.arrays())
-    for name, past in ours.history.tables.items():
-        found += _unequal(f"table {name}", past.remembered(), theirs.history.tables[name].remembered())
+    found += _unequal("entities", ours.entities.arrays(), theirs.entities.arrays())
+    if list(ours.histories) != list(theirs.histories):
+        found.append(f"declarations in force: {', '.join(ours.histories)} against {', '.join(theirs.histories)}")
+    for fingerprint, history in theirs.histories.items():
+        for name, past in history.tables.items() if fingerprint in ours.histories else ():
+            mine = ours.histories[fingerprint].tables[name].remembered()
+            found += _unequal(f"declaration {fingerprint}, table {name}", mine, past.remembered())
     common = min(len(ours.known), len(theirs.known))  # one may have been kept under a smaller limit
     newest = [
         {part: column[len(column) - common :] for part, column in each.known.remembered().items()}
@@ -128,11 +153,16 @@ def _unequal(what: str, ours: dict[str, npt.NDArray[Any]], theirs: dict[str, npt
 
 
 def _fold(
-    state: State, entries: KafkaConsumer, partition: TopicPartition, until: int, tell: Callable[[int], None]
+    state: State,
+    entries: KafkaConsumer,
+    partition: TopicPartition,
+    until: int,
+    tell: Callable[[int], None],
+    supply: Supply,
 ) -> None:
     """Fold the journal up to and with the entry of sequence `until`, and leave the reader behind it."""
     while state.sequence < until:
         for records in entries.poll(timeout_ms=POLL_MS).values():
             taken = [(each.offset, journal.decode(each.value)) for each in records if each.offset <= until]
-            tell(state.fold(taken))
+            tell(state.fold(taken, supply))
     entries.seek(partition, until + 1)

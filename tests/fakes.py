@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from features.declaration import FEATURE_NAMES, fingerprint
+from features.declaration import DECLARATION, FEATURE_NAMES
+from features.grammar import Declaration, encode
 from plumbline.decision import Source
 from plumbline.errors import ModelUnavailable
 from serving.client import About, Scored
@@ -32,21 +33,27 @@ class Clock:
 class FakeClient:
     """A model whose score is a plain function of a row's history and amount, and which a test can switch off.
 
-    down: no call is answered; mute: no explanation is; fingerprints: what each version says it was trained under.
+    down: no call is answered, nor one to a version in `absent`; mute: no explanation is; fingerprints, declarations:
+    what each version says it was trained under.
     """
 
     def __init__(self, version: int = 1) -> None:
         self.version = version
         self.down = False
         self.mute = False
+        self.absent: set[int] = set()
         self.fingerprints: dict[int, str] = {}
+        self.declarations: dict[int, Declaration] = {}
         self.features = len(FEATURE_NAMES)
         self.calls: Counter[str] = Counter()
 
     def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
         """Scores of n rows."""
+        asked = self.version if version is None else version
         self._called("score")
-        return Scored(scores_of(columns), self.version if version is None else version)
+        if asked in self.absent:
+            raise ModelUnavailable(f"the fake has no version {asked}")
+        return Scored(scores_of(columns), asked)
 
     def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
         """Effects that fall from 3 to below 0, feature by feature."""
@@ -56,10 +63,13 @@ class FakeClient:
         return np.tile(3 - np.arange(self.features, dtype=np.float32), (len(columns), 1))
 
     def about(self, version: int | None = None) -> About:
-        """Fingerprint and version."""
+        """Declaration and version."""
         self._called("about")
         asked = self.version if version is None else version
-        return About(self.fingerprints.get(asked, fingerprint()), asked)
+        if asked in self.absent:
+            raise ModelUnavailable(f"the fake has no version {asked}")
+        declaration = self.declarations.get(asked, DECLARATION)
+        return About(self.fingerprints.get(asked, declaration.fingerprint), encode(declaration), asked)
 
     def _called(self, name: str) -> None:
         self.calls[name] += 1

@@ -19,7 +19,7 @@ def policy(
     from plumbline.errors import InvalidControl
     from plumbline.policy import Policy
     from plumbline.settings import load
-    from streaming.control import publish_policy
+    from streaming.control import publish
 
     settings = load()
     try:
@@ -28,6 +28,6 @@ def policy(
         raise InvalidControl("policy", "file", str(file), f"a readable file ({error.strerror})") from error
     except msgspec.MsgspecError as error:
         raise InvalidControl("policy", "file", str(file), f"a policy ({error})") from error
-    offset = publish_policy(settings.kafka_bootstrap, settings.topic_prefix, given)
+    offset = publish(settings.kafka_bootstrap, settings.topic_prefix, given)
     facts = {"version": given.version, "review_at": given.review_at, "decline_at": given.decline_at, "offset": offset}
     print(json.dumps(facts) if as_json else f"policy {given.version} is on its way to the scorer (offset {offset})")

@@ -26,6 +26,9 @@ def serve(
     op_threads: Annotated[
         int, typer.Option(min=1, max=1024, help="Threads that one operation of a model may use.")
     ] = 1,
+    keep_versions: Annotated[
+        int, typer.Option(min=1, max=64, help="How many of the newest versions are served at once.")
+    ] = 1,
     json_ready: Annotated[
         bool,
         typer.Option(
@@ -33,7 +36,7 @@ def serve(
         ),
     ] = False,
 ) -> None:
-    """Serve the newest version in a folder over gRPC and REST, until interrupted."""
+    """Serve the newest versions in a folder over gRPC and REST, until interrupted."""
     from plumbline.settings import load
     from serving.server.process import Options, run
 
@@ -41,7 +44,7 @@ def serve(
     name = model_name or settings.model_name
     base_path = model_base_path or settings.data_path / "models" / name
     run(
-        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds, op_threads),
+        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds, op_threads, keep_versions),
         _print_json if json_ready else _print,
     )
 

@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from features.grammar import Declaration
     from plumbline.settings import Settings
     from streaming.state import State
     from streaming.verify import Verified
@@ -39,7 +42,7 @@ def snapshot(
             task = progress.add_task("Fold", total=max(each.sequence for each in found) + 1)
             work.verify(
                 found,
-                _begin(settings, found, archive),
+                _begin(settings, archive),
                 settings.kafka_bootstrap,
                 TopicPartition(settings.topic_prefix + Topic.DECISIONS.value, 0),
                 settings.remembered_transactions,
@@ -55,36 +58,35 @@ def snapshot(
         raise typer.Exit(1)
 
 
-def _begin(settings: "Settings", found: "list[Verified]", archive: Path | None) -> "State":
-    """The state before the journal's first entry: empty, or the archive's that the snapshots began with."""
-    from archive.layout import open_archive
-    from plumbline.errors import InvalidSetting, Refused
+def _begin(settings: "Settings", archive: Path | None) -> "Callable[[Declaration], State]":
+    """Makes the state before the journal's first entry: empty, or the archive's that the snapshots began with."""
+    from archive.layout import require_archive
+    from features.sweep import History
+    from plumbline.errors import InvalidSetting
     from streaming.backfill import fold_archive
     from streaming.known import Known
     from streaming.snapshot import prehistory
     from streaming.state import State
 
     digest, until_us = prehistory(settings.data_path / "snapshots")
-    if not digest:
-        if archive is not None:
-            raise InvalidSetting(
-                "snapshot", "--archive", str(archive), "no archive: the snapshots here began without one"
-            )
-        return State(Known(settings.remembered_transactions))
-    opened = open_archive(archive or settings.data_path / "archive")
-    if opened.manifest.digest != digest:
-        raise Refused(
-            f"the archive has digest {opened.manifest.digest}, but the snapshots began with {digest}: name that "
-            "archive with --archive"
-        )
-    return fold_archive(opened, until_us=until_us, remembered=settings.remembered_transactions, tell=lambda _rows: None)
+    if archive is not None and not digest:
+        raise InvalidSetting("snapshot", "--archive", str(archive), "no archive: the snapshots here began without one")
+    opened = require_archive(archive or settings.data_path / "archive", digest) if digest else None
+
+    def begin(declaration: "Declaration") -> State:
+        state = State(Known(settings.remembered_transactions), {declaration.fingerprint: History(declaration)})
+        if opened is not None:
+            fold_archive(state, opened, until_us, lambda _rows: None)
+        return state
+
+    return begin
 
 
 def _facts(each: "Verified", verified: bool) -> dict[str, Any]:
     manifest = each.manifest
     facts: dict[str, Any] = {"sequence": each.sequence, "place": str(each.place), "bytes": each.bytes}
     if manifest is not None:
-        facts |= {"format": manifest.format, "fingerprint": manifest.fingerprint}
+        facts |= {"format": manifest.format, "fingerprints": [each.fingerprint for each in manifest.declarations]}
         facts |= {"archive_digest": manifest.archive_digest, "state_sha256": manifest.state_sha256}
     if verified:
         facts["equal"] = not each.bad
@@ -93,6 +95,9 @@ def _facts(each: "Verified", verified: bool) -> dict[str, Any]:
 
 def _line(each: "Verified", verified: bool) -> str:
     manifest = each.manifest
-    said = "" if manifest is None else f", declaration {manifest.fingerprint}, archive {manifest.archive_digest or '-'}"
+    said = ""
+    if manifest is not None:
+        declared = ", ".join(each.fingerprint for each in manifest.declarations)
+        said = f", declaration {declared}, archive {manifest.archive_digest or '-'}"
     judged = each.refused or "; ".join(each.different) or ("equal to the journal" if verified else "not verified")
     return f"{each.sequence}: {each.bytes:,} bytes{said}: {judged}"

@@ -21,15 +21,21 @@ def train(
     seed: Annotated[int, typer.Option(min=0, help="Seed of everything random.")] = 0,
     devices: Annotated[int | None, typer.Option(min=1, help="Replicas; all GPUs, or one CPU, when not given.")] = None,
     models_dir: Annotated[Path | None, typer.Option(help="Folder of models; DATA_DIR/models when not given.")] = None,
+    declaration: Annotated[
+        Path | None, typer.Option(help="JSON file of a declaration; this release's own when not given.")
+    ] = None,
     history_cache: Annotated[Path | None, typer.Option(help="Folder that keeps computed history.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a model on an archive and export it."""
+    from features.declaration import DECLARATION
     from plumbline import settings
+    from plumbline.cli.declaration import read_declaration
     from plumbline.cli.quiet import import_tensorflow_quietly
     from plumbline.errors import InvalidSetting
 
     given = settings.load()
+    declared = DECLARATION if declaration is None else read_declaration(declaration)
     if auto == (train is not None and test is not None) or (train is None) != (test is None):
         raise InvalidSetting("train", "days", f"--train {train} --test {test}", "both --train and --test, or --auto")
     import_tensorflow_quietly()
@@ -52,6 +58,7 @@ def train(
             base=(models_dir or given.data_path / "models") / given.model_name,
             cache=history_cache or given.data_path / "history",
             now_us=now_us,
+            declaration=declared,
             devices=devices,
             tensorboard=given.data_path / "tensorboard" / f"{given.model_name}-{now_us}",
             tell=tell,

@@ -29,7 +29,7 @@ SWITCH_SECONDS: Final = 0.001
 class Options:
     """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out.
 
-    op_threads: threads that one operation of a model may use.
+    op_threads: threads that one operation of a model may use; keep_versions: how many of the newest are served at once.
     """
 
     model_name: str
@@ -39,6 +39,7 @@ class Options:
     rest_port: int | None
     poll_seconds: float
     op_threads: int
+    keep_versions: int = 1
 
 
 def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
@@ -77,7 +78,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         # TensorFlow's own objects stay for good: the collector need not stop all requests to look at them again.
         gc.collect()
         gc.freeze()
-        versions = Versions(options.model_name, options.base_path, load)
+        versions = Versions(options.model_name, options.base_path, load, options.keep_versions)
         models[options.model_name] = versions
         _poll_until(
             stop,
@@ -94,7 +95,8 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
 
 def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, serving: Callable[[int], None]) -> None:
-    served, complaint = None, ""
+    served: set[int] = set()
+    complaint = ""
     while not stop.is_set():
         try:
             versions.poll()
@@ -103,11 +105,13 @@ def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, 
             if str(error) != complaint:  # told once, not with every look
                 complaint = str(error)
                 log.error("the base path cannot be read", base_path=str(versions.base_path), error=complaint)
-        model = versions.loaded()
-        if model is not None and model.version != served:
-            served = model.version
-            gc.collect()  # the version before, whose graph refers to itself
-            serving(served)
+        now = versions.served()
+        if set(now) != served:
+            gc.collect()  # a version that was let go, whose graph refers to itself
+            for version in now:
+                if version not in served:
+                    serving(version)
+            served = set(now)
         stop.wait(poll_seconds)
 
 

@@ -1,4 +1,4 @@
-"""The versions of one model in a base path: the newest is served, and a new one is loaded before the old one leaves.
+"""The versions of one model in a base path: the newest are served, and a new one is loaded before an old one leaves.
 
 A base path holds one folder a version, named by its number, as TensorFlow Serving has it. A version that does not
 load is refused and the one before goes on; it is tried again when its files change, or after a minute. A folder is
@@ -82,8 +82,8 @@ def listing_of(folder: Path) -> Listing:
 class Versions:
     """One model's versions; `poll` brings what is loaded in line with the base path, the rest only looks.
 
-    load: makes a Model of a folder and its number, and raises StatusError when it cannot.
-    monotonic and wall: clocks, in seconds. One thread polls; any number may look.
+    load: makes a Model of a folder and its number, and raises StatusError when it cannot; keep: how many of the newest
+    versions that load are served at once; monotonic and wall: clocks, in seconds. One thread polls; any may look.
     """
 
     def __init__(
@@ -91,25 +91,31 @@ class Versions:
         name: str,
         base_path: Path,
         load: Callable[[Path, int], Model],
+        keep: int = 1,
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
         self.base_path = base_path
         self._load = load
+        self._keep = keep
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
-        self._current: Model | None = None
+        self._served: dict[int, Model] = {}  # replaced as a whole, so that looking needs no lock
         self._statuses: dict[int, VersionStatus] = {}
         self._failures: dict[int, Failure] = {}
         self._seen: dict[int, Listing] = {}
         self._waiting = False
 
     def loaded(self, version: int | None = None) -> Model | None:
-        """The version being served, if it is the one asked for; None asks for whichever it is."""
-        current = self._current
-        return current if current is not None and version in (None, current.version) else None
+        """The version asked for, if it is served; None asks for the newest that is."""
+        served = self._served
+        return served.get(max(served, default=0) if version is None else version)
+
+    def served(self) -> list[int]:
+        """Numbers of the versions being served, lowest first."""
+        return sorted(self._served)
 
     def statuses(self) -> list[VersionStatus]:
         """What is known of every version since the start, the newest first."""
@@ -117,25 +123,27 @@ class Versions:
             return [self._statuses[version] for version in sorted(self._statuses, reverse=True)]
 
     def poll(self) -> None:
-        """Look at the base path once; load the newest version that loads, then let the old one go."""
+        """Look at the base path once; load the newest versions that load, then let the older ones go."""
         found = versions_in(self.base_path)
         self._notice_waiting(found)
         for gone in self._seen.keys() - found.keys():
             del self._seen[gone]
             self._failures.pop(gone, None)
-        current = self._current
+        wanted: list[int] = []
         for version in sorted(found, reverse=True):
-            if current is not None and version == current.version:
-                return
-            model = self._tried(version, found[version])
-            if model is not None:
-                self._swap(model)
-                return
-            if current is not None and version < current.version:
-                return  # the served version's folder is gone, and the next older one does not load: keep what serves
+            if len(wanted) == self._keep:
+                break
+            if version in self._served:
+                wanted.append(version)
+            elif (model := self._tried(version, found[version])) is not None:
+                self._serve(model)
+                wanted.append(version)
+        # Where nothing in the base path loads, what is served stays, even if its folder is gone.
+        for version in self._served.keys() - wanted if wanted else ():
+            self._unload(version)
 
     def _notice_waiting(self, found: dict[int, Path]) -> None:
-        waiting = not found and self._current is None
+        waiting = not found and not self._served
         if waiting and not self._waiting:
             log.warning("no version yet: waiting for a numbered folder", model=self.name, base_path=str(self.base_path))
         self._waiting = waiting
@@ -173,18 +181,18 @@ class Versions:
     def _refuse(self, version: int, listing: Listing, error: StatusError) -> None:
         self._failures[version] = Failure(listing, self._monotonic())
         self._set(VersionStatus(version, State.END, error.code, error.message))
-        serving = self._current.version if self._current else None
-        log.error("a version was refused", model=self.name, version=version, error=str(error), serving=serving)
+        log.error("a version was refused", model=self.name, version=version, error=str(error), serving=self.served())
 
-    def _swap(self, model: Model) -> None:
-        old = self._current
-        self._current = model
+    def _serve(self, model: Model) -> None:
+        self._served = {**self._served, model.version: model}
         self._set(VersionStatus(model.version, State.AVAILABLE))
         log.info("a version is served", model=self.name, version=model.version)
-        if old is not None:
-            # Calls under way hold the old model until they end; then it is freed.
-            self._set(VersionStatus(old.version, State.END))
-            log.info("a version was unloaded", model=self.name, version=old.version)
+
+    def _unload(self, version: int) -> None:
+        # Calls under way hold the model until they end; then it is freed.
+        self._served = {number: model for number, model in self._served.items() if number != version}
+        self._set(VersionStatus(version, State.END))
+        log.info("a version was unloaded", model=self.name, version=version)
 
     def _set(self, status: VersionStatus) -> None:
         with self._lock:

@@ -11,7 +11,8 @@ import pytest
 
 from archive.rows import labels_of, transactions_of
 from archive.simulation.run import Plan, simulate
-from features.declaration import fingerprint
+from features.declaration import DECLARATION, fingerprint
+from features.grammar import encode
 from plumbline import label as labels
 from plumbline import transaction as transactions
 from plumbline.cli import main as cli
@@ -61,7 +62,7 @@ def served(models):
             return loaded.call("explain", inputs(columns))["effects"]
 
         def about(self, version=None):
-            return About(fingerprint(), 1)
+            return About(fingerprint(), encode(DECLARATION), 1)
 
     return Model(InProcess(), Clock())
 

@@ -183,10 +183,11 @@ def test_a_feature_that_is_missing_or_malformed_is_no_answer(found, said):
         client.transform(columns(4), ["amount_log"])
 
 
-def test_about_tells_fingerprint_and_version():
-    with answering(lambda *_: answer(fingerprint=np.array(b"0123456789abcdef", object))) as (client, _):
+def test_about_tells_declaration_and_version():
+    said = {"fingerprint": np.array(b"0123456789abcdef", object), "declaration": np.array(b"{}", object)}
+    with answering(lambda *_: answer(**said)) as (client, _):
         about = client.about()
-    assert (about.fingerprint, about.model_version) == ("0123456789abcdef", 7)
+    assert (about.fingerprint, about.declaration, about.model_version) == ("0123456789abcdef", b"{}", 7)
 
 
 def test_a_server_that_hangs_costs_at_most_twice_the_deadline():

@@ -12,12 +12,12 @@ from serving.server.versions import RETRY_SECONDS, SETTLED_SECONDS, State, Versi
 class Bench:
     """A base path, clocks that the test moves, and a loader that accepts folders whose file says `good`."""
 
-    def __init__(self, base_path):
+    def __init__(self, base_path, keep=1):
         self.base_path = base_path
         self.now = 1_000.0
         self.loads = []
         self.during_load = lambda folder: None
-        self.versions = Versions("fraud", base_path, self.load, lambda: self.now, lambda: self.wall)
+        self.versions = Versions("fraud", base_path, self.load, keep, lambda: self.now, lambda: self.wall)
         self.wall = 4e9  # long after every file was written
 
     def load(self, folder, version):
@@ -158,3 +158,23 @@ def test_the_last_version_goes_on_when_its_folder_is_gone(bench):
     bench.serving()
     (bench.base_path / "1").rename(bench.base_path / "gone")
     assert bench.serving() == 1
+
+
+def test_several_of_the_newest_are_served_at_once_and_the_oldest_leaves_last(tmp_path):
+    bench = Bench(tmp_path / "models", keep=2)
+    for version in (1, 2, 3):
+        bench.write(version)
+    assert bench.serving() == 3
+    assert bench.versions.served() == [2, 3]
+    assert bench.versions.loaded(2).version == 2
+    assert bench.versions.loaded(1) is None
+    bench.write(4, "bad")
+    assert bench.serving() == 3
+    assert bench.versions.served() == [2, 3], "a broken version takes no other one's place"
+    bench.write(5)
+    served_while_loading = []
+    bench.during_load = lambda folder: served_while_loading.append(bench.versions.served())
+    assert bench.serving() == 5
+    assert served_while_loading[-1] == [2, 3]
+    assert bench.versions.served() == [3, 5]
+    assert bench.states()[2] == (State.END, Code.OK)

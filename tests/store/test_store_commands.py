@@ -7,10 +7,13 @@ from typing import Any
 
 import pytest
 
+import store.migrations
 from plumbline.cli import main as cli
 from plumbline.settings import Settings
 from store.engine import url
 from tests.journal_writer import JournalWriter, entries
+
+NEWEST = max(each.name[:4] for each in (Path(store.migrations.__path__[0]) / "versions").glob("[0-9]*.py"))
 
 PASSWORD = "correct horse battery staple"
 
@@ -30,8 +33,8 @@ def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]
 
 def test_migrate_makes_the_database_and_says_what_it_did(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     first, second = (json.loads(run(capsys, "migrate", "--json")[1]) for _ in range(2))
-    assert (first["before"], first["after"], first["changed"]) == (None, "0001", True)
-    assert (second["before"], second["after"], second["changed"]) == ("0001", "0001", False)
+    assert (first["before"], first["after"], first["changed"]) == (None, NEWEST, True)
+    assert (second["before"], second["after"], second["changed"]) == (NEWEST, NEWEST, False)
     assert (tmp_path / "new" / "folder" / "plumbline.db").exists()
 
 
@@ -39,7 +42,7 @@ def test_migrate_makes_the_database_and_says_what_it_did(capsys: pytest.CaptureF
 def test_other_commands_ask_for_migrate_first(capsys: pytest.CaptureFixture[str], words: tuple[str, ...]) -> None:
     code, out, err = run(capsys, *words)
     assert (code, out) == (cli.FAILED, "")
-    assert err == "plumbline: the SQL tables are missing, and this version needs 0001: run `plumbline migrate`"
+    assert err == f"plumbline: the SQL tables are missing, and this version needs {NEWEST}: run `plumbline migrate`"
 
 
 def test_a_folder_that_cannot_be_made_is_named(

@@ -8,15 +8,18 @@ import shutil
 import msgspec
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
-from plumbline.errors import FingerprintMismatch, SnapshotRefused, Unready
+from features.declaration import DECLARATION
+from features.sweep import History
+from plumbline.errors import SnapshotRefused, Unready
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import process
 from streaming.known import Known
 from streaming.snapshot import Manifest, freeze, newest, prehistory, read, sealed, sequences, write
 from streaming.snapshots import Snapshots
 from streaming.state import State
-from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
+from tests.fakes import NOW, FakeClient, Numbered, fake_model, payment, raw, told
 
 
 def state_of(payments, sequence=None):
@@ -93,6 +96,8 @@ def sign(file, **fields):
     file.write_bytes(sealed(msgspec.convert(json.loads(file.read_text()) | fields, Manifest)))
 
 
+LATER = {"semantics": 99, "lateness_us": 0, "tables": [], "history": [], "features": []}
+
 DAMAGE = {
     "a changed bit in the arrays": (lambda place: flip(place / "state.npz", 500), SnapshotRefused),
     "arrays cut short": (lambda place: truncate(place / "state.npz"), SnapshotRefused),
@@ -106,11 +111,14 @@ DAMAGE = {
         SnapshotRefused,
     ),
     "a format of the future": (
-        lambda place: (place / "manifest.json").write_text('{"format": 3, "what": "nobody knows"}'),
+        lambda place: (place / "manifest.json").write_text('{"format": 99, "what": "nobody knows"}'),
         SnapshotRefused,
     ),
     "an unknown field": (lambda place: change(place / "manifest.json", more=1), SnapshotRefused),
-    "another declaration": (lambda place: sign(place / "manifest.json", fingerprint="0" * 16), FingerprintMismatch),
+    "a declaration of a later release": (
+        lambda place: change(place / "manifest.json", declarations=[LATER]),
+        SnapshotRefused,
+    ),
 }
 
 
@@ -127,12 +135,18 @@ def test_a_damaged_one_is_refused_by_name_and_the_older_one_is_used(tmp_path, na
     assert [type(each) for each in refused] == [kind]
 
 
-def test_one_of_another_declaration_says_which_and_what_to_do(tmp_path):
-    place = write(tmp_path, freeze(state_of(3)))
-    sign(place / "manifest.json", fingerprint="feedfeedfeedfeed")
-    with pytest.raises(FingerprintMismatch, match="feedfeedfeedfeed") as raised:
-        read(place, 100)
-    assert raised.value.found == "feedfeedfeedfeed"
+def test_one_of_another_declaration_goes_on_under_it(tmp_path):
+    fewer = replace(DECLARATION, history=DECLARATION.history[:3], features=DECLARATION.features[:1])
+    state = State(Known(100), {fewer.fingerprint: History(fewer)}, policy=DEFAULT_POLICY)
+    client = FakeClient()
+    client.declarations = {1: fewer}
+    topic = Numbered("transactions")
+    first = [topic.message(raw(payment(n))) for n in range(5)]
+    process(state, fake_model(client), transaction=first, now_us=NOW)
+    again = read(write(tmp_path, freeze(state)), 100)
+    later = [topic.message(raw(payment(n))) for n in range(5, 9)]
+    (decision, *_) = process(again, fake_model(client), transaction=later, now_us=NOW).entries
+    assert (decision.fingerprint, len(decision.history), len(decision.scores)) == (fewer.fingerprint, 3, 1)
 
 
 def test_when_all_are_damaged_there_is_none_and_every_reason_is_told(tmp_path):
