@@ -131,7 +131,8 @@ def differences(ours: State, theirs: State) -> list[str]:
     for fingerprint, history in theirs.histories.items():
         for name, past in history.tables.items() if fingerprint in ours.histories else ():
             mine = ours.histories[fingerprint].tables[name].remembered()
-            found += _unequal(f"declaration {fingerprint}, table {name}", mine, past.remembered())
+            under = f" under declaration {fingerprint}" if len(theirs.histories) > 1 else ""
+            found += _unequal(f"table {name}{under}", mine, past.remembered())
     common = min(len(ours.known), len(theirs.known))  # one may have been kept under a smaller limit
     newest = [
         {part: column[len(column) - common :] for part, column in each.known.remembered().items()}

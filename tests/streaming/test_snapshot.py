@@ -16,7 +16,7 @@ from plumbline.errors import SnapshotRefused, Unready
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import process
 from streaming.known import Known
-from streaming.snapshot import Manifest, freeze, newest, prehistory, read, sealed, sequences, write
+from streaming.snapshot import FORMAT, Manifest, freeze, newest, prehistory, read, sealed, sequences, write
 from streaming.snapshots import Snapshots
 from streaming.state import State
 from tests.fakes import NOW, FakeClient, Numbered, fake_model, payment, raw, told
@@ -160,7 +160,7 @@ def test_when_all_are_damaged_there_is_none_and_every_reason_is_told(tmp_path):
 def test_one_of_the_future_says_so_before_anything_else_of_it_is_read(tmp_path):
     place = write(tmp_path, freeze(state_of(3)))
     (place / "manifest.json").write_text('{"format": 99, "what": "nobody knows"}')
-    with pytest.raises(SnapshotRefused, match="has format 99, this release reads 2"):
+    with pytest.raises(SnapshotRefused, match=f"has format 99, this release reads {FORMAT}"):
         read(place, 100)
 
 
