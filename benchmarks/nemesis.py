@@ -37,17 +37,18 @@ class Act(NamedTuple):
     away_seconds: float
 
 
-def plan(seed: int, kills: int, pauses: int, pause_seconds: float) -> list[Act]:
+def plan(seed: int, kills: int, pauses: int, pause_seconds: float, calm_share: float = CALM_SHARE) -> list[Act]:
     """The acts of a seed: so many kills, and pauses of every target in turn strewn among them.
 
-    pause_seconds: shortest pause; the longest is a third more.
+    pause_seconds: shortest pause, the longest is a third more; calm_share: how many of the acts wait until everything
+    works.
     """
     draw = random.Random(seed)
     kinds = draw.sample(["kill", "pause"], counts=[kills, pauses], k=kills + pauses)
     turn = draw.sample(TARGETS, k=len(TARGETS))
     acts, paused = [], 0
     for kind in kinds:
-        calm = draw.random() < CALM_SHARE
+        calm = draw.random() < calm_share
         wait = draw.random() * (CALM_MOST_SECONDS if calm else STORM_MOST_SECONDS)
         if kind == "pause":
             target, paused = turn[paused % len(turn)], paused + 1

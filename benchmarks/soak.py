@@ -28,7 +28,7 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from benchmarks.checker import SOURCES, Findings, check, check_fold, check_ledger, decoded, kinds
-from benchmarks.nemesis import Moment, Nemesis, plan
+from benchmarks.nemesis import CALM_SHARE, Moment, Nemesis, plan
 from benchmarks.site import Site
 from benchmarks.traffic import Traffic
 from demo.parts import command, step
@@ -52,7 +52,10 @@ ANSWER_SECONDS: Final = 120.0
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """How long and how hard: SIGKILLs, SIGSTOPs and their shortest length, new payments, messages a second."""
+    """How long and how hard: SIGKILLs, SIGSTOPs and their shortest length, new payments, messages a second.
+
+    calm_share: how many of the acts wait until everything works again.
+    """
 
     seed: int
     kills: int
@@ -60,6 +63,7 @@ class Plan:
     pauses: int = 0
     pause_seconds: float = 30.0
     rate: float = 200.0
+    calm_share: float = CALM_SHARE
 
 
 @dataclass(slots=True)
@@ -122,7 +126,7 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
         engine = engine_at(sa.URL.create("sqlite", database=str(folder.absolute() / "plumbline.db")))
         stack.callback(engine.dispose)
         nemesis = Nemesis(
-            site, plan(given.seed, given.kills, given.pauses, given.pause_seconds),
+            site, plan(given.seed, given.kills, given.pauses, given.pause_seconds, given.calm_share),
             lambda: (pulse.entries, _stored(engine)), tell,
         )  # fmt: skip
         traffic.start()

@@ -2,7 +2,6 @@
 
 import random
 import signal
-import threading
 import time
 
 import msgspec
@@ -16,15 +15,14 @@ from plumbline.policy import encode as encode_policy
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
 from streaming.snapshot import manifest_of, newest, sealed, sequences
-from streaming.topics import ensure_topics
 from tests.declared_model import declared_models
 from tests.fakes import payment, raw, told
-from tests.scorer_process import Journal, ScorerProcess, Stream, check_conserved, dead_letters
+from tests.scorer_process import ScorerProcess, check_conserved, dead_letters
+from tests.scorer_site import Flow, Site
 from tests.serving_process import ModelServer
 
 pytestmark = pytest.mark.slow
 
-ACCOUNTS = 40
 KILLS = 3
 
 
@@ -37,75 +35,11 @@ def server(tmp_path_factory):
         yield running
 
 
-class Site:
-    """One installation: topics, a stream into them, its journal, and any number of scorers."""
-
-    def __init__(self, bootstrap, prefix, model_server, folder, **settings):
-        ensure_topics(bootstrap, prefix, 2)
-        self.bootstrap, self.prefix, self.folder = bootstrap, prefix, folder
-        self.environ = {
-            "PLUMBLINE_KAFKA_BOOTSTRAP": bootstrap,
-            "PLUMBLINE_TOPIC_PREFIX": prefix,
-            "PLUMBLINE_MODEL_SERVER": model_server,
-            "PLUMBLINE_DATA_DIR": str(folder / "data"),
-            **{f"PLUMBLINE_{name.upper()}": str(value) for name, value in settings.items()},
-        }
-        self.stream = Stream(bootstrap, prefix)
-        self.journal = Journal(bootstrap, prefix)
-        self.scorers = []
-        self.paid = 0
-
-    def scorer(self):
-        made = ScorerProcess(self.environ, self.folder / f"score-{len(self.scorers)}.log")
-        self.scorers.append(made)
-        return made
-
-    def pay(self, count):
-        """New payments of many accounts, keyed by account as platforms key them."""
-        numbers = range(self.paid, self.paid + count)
-        self.paid += count
-        made = [payment(n, account_id=f"a{n % ACCOUNTS}", merchant_id=f"m{n % 7}") for n in numbers]
-        self.stream.send(Topic.TRANSACTIONS, [(each["account_id"].encode(), raw(each)) for each in made])
-
-    def close(self):
-        for each in self.scorers:
-            each.end()
-        self.stream.close()
-        self.journal.close()
-
-
 @pytest.fixture
 def site(kafka, topic_prefix, server, tmp_path):
     made = Site(kafka.bootstrap, topic_prefix, server.target, tmp_path)
     yield made
     made.close()
-
-
-class Flow:
-    """Payments that keep coming, from a thread of their own, until it is left; what fails there fails here."""
-
-    def __init__(self, site, count=20, pause=0.02):
-        self.site, self.count, self.pause = site, count, pause
-        self.enough = threading.Event()
-        self.failed = []
-        self.thread = threading.Thread(target=self._flow)
-
-    def _flow(self):
-        try:
-            while not self.enough.wait(self.pause):
-                self.site.pay(self.count)
-        except BaseException as error:  # noqa: BLE001 - raised again where the test can see it
-            self.failed.append(error)
-
-    def __enter__(self):
-        self.thread.start()
-        return self
-
-    def __exit__(self, *_):
-        self.enough.set()
-        self.thread.join()
-        if self.failed:
-            raise self.failed[0]
 
 
 def test_a_stream_with_bad_messages_is_decided_whole_and_a_stop_leaves_a_snapshot(site):
