@@ -62,7 +62,7 @@ class Plan:
     transactions: int
     pauses: int = 0
     pause_seconds: float = 30.0
-    rate: float = 200.0
+    rate: float = 100.0
     calm_share: float = CALM_SHARE
 
 
@@ -92,7 +92,7 @@ def main() -> int:
     parser.add_argument("--transactions", type=int, default=100_000, help="least number of new payments")
     parser.add_argument("--pauses", type=int, default=10, help="SIGSTOPs, each of 30 s or more")
     parser.add_argument("--pause-seconds", type=float, default=30.0, help="the shortest of them")
-    parser.add_argument("--rate", type=float, default=200.0, help="messages a second")
+    parser.add_argument("--rate", type=float, default=100.0, help="messages a second")
     parser.add_argument("--seed", type=int, help="draws messages and acts; one at random when not given")
     parser.add_argument("--report", type=Path, default=Path("var/soak"), help="folder for the report")
     parser.add_argument("--data-dir", type=Path, help="an empty folder; kept. A temporary one when not given")
