@@ -160,21 +160,30 @@ class Nemesis:
         """Wait until nobody is down, the journal grows, and the ledger follows (unless one of them is frozen)."""
         begun = time.monotonic()
         entries, position = self._progress()
-        while True:
-            self._pass(LOOK_SECONDS)
-            frozen = self.site.frozen
-            up = all(name in frozen for name in self._due) and all(self.site.parts[name].said() for name in SCORERS)
-            now_entries, now_position = self._progress()
-            decides = now_entries >= entries + WELL_ENTRIES and (self.site.serves() or "model" in frozen)
-            if up and decides and ("ledger" in frozen or now_position > position):
-                break
-            if time.monotonic() - begun > WELL_SECONDS + (30 if frozen else 0):
+        last = "nothing"
+        while missing := self._missing(entries, position):
+            last = missing[-1]
+            if time.monotonic() - begun > WELL_SECONDS + (30 if self.site.frozen else 0):
                 raise Unready(
-                    f"not well again after {WELL_SECONDS:.0f} s: journal entries {entries} -> {now_entries}, ledger at "
-                    f"{position} -> {now_position}, down: {sorted(self._due)}, frozen: {sorted(frozen)}; the logs are "
-                    f"in {self.site.folder / 'logs'}"
+                    f"not well again after {WELL_SECONDS:.0f} s, still missing: {missing}; journal entries {entries} "
+                    f"-> {self._progress()[0]}, ledger at {position} -> {self._progress()[1]}, down: {sorted(self._due)}, "
+                    f"frozen: {sorted(self.site.frozen)}; the logs are in {self.site.folder / 'logs'}"
                 )
-        self._note("well", "all", f"after {time.monotonic() - begun:.1f} s")
+            self._pass(LOOK_SECONDS)
+        self._note("well", "all", f"after {time.monotonic() - begun:.1f} s, waited longest for {last}")
+
+    def _missing(self, entries: int, position: int) -> list[str]:
+        """What does not work yet, since there were so many entries and the ledger was at this position."""
+        frozen = self.site.frozen
+        now_entries, now_position = self._progress()
+        missing = {
+            "processes": any(name not in frozen for name in self._due),
+            "scorers": not all(self.site.parts[name].said() for name in SCORERS),
+            "model": not self.site.serves() and "model" not in frozen,
+            "journal": now_entries < entries + WELL_ENTRIES,
+            "ledger": now_position <= position and "ledger" not in frozen,
+        }
+        return [name for name, is_missing in missing.items() if is_missing]
 
     def _note(self, what: str, process: str, detail: str = "") -> None:
         moment = Moment(round(time.monotonic() - self._begun, 2), what, process, detail)
