@@ -166,8 +166,9 @@ class Nemesis:
             if time.monotonic() - begun > WELL_SECONDS + (30 if self.site.frozen else 0):
                 raise Unready(
                     f"not well again after {WELL_SECONDS:.0f} s, still missing: {missing}; journal entries {entries} "
-                    f"-> {self._progress()[0]}, ledger at {position} -> {self._progress()[1]}, down: {sorted(self._due)}, "
-                    f"frozen: {sorted(self.site.frozen)}; the logs are in {self.site.folder / 'logs'}"
+                    f"-> {self._progress()[0]}, ledger at {position} -> {self._progress()[1]}, "
+                    f"down: {sorted(self._due)}, frozen: {sorted(self.site.frozen)}; "
+                    f"the logs are in {self.site.folder / 'logs'}"
                 )
             self._pass(LOOK_SECONDS)
         self._note("well", "all", f"after {time.monotonic() - begun:.1f} s, waited longest for {last}")

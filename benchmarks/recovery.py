@@ -92,10 +92,10 @@ def takeovers(folder: Path, kills: int) -> dict[str, float]:
             killed_ms.append(time.time_ns() // 1_000_000)
             site.start(leader)
         _ready_leader(site)
-        time.sleep(1.0)
+        while (appended := _appended_ms(site.broker.bootstrap)).max() <= killed_ms[-1] + AFTER_KILL_MS:
+            time.sleep(0.5)
         traffic.hurry.set()
         traffic.join()
-        appended = np.array(_appended_ms(site.broker.bootstrap))
     taken = [float(appended[appended > at + AFTER_KILL_MS].min() - at) / 1000 for at in killed_ms]
     _say(f"take-overs: {taken}")
     return {
@@ -115,15 +115,15 @@ def _ready_leader(site: Site) -> str:
         time.sleep(0.05)
 
 
-def _appended_ms(bootstrap: str) -> list[int]:
-    """When the broker appended each decision of the journal."""
+def _appended_ms(bootstrap: str) -> npt.NDArray[np.int64]:
+    """When the broker appended each decision of the journal, milliseconds since 1970 UTC."""
     end = end_offsets(bootstrap, [JOURNAL.topic])[JOURNAL]
     found: list[int] = []
     with closing(reader(bootstrap, {JOURNAL: 0}, most_records=5000)) as consumer:
         while consumer.position(JOURNAL) < end:
             for records in consumer.poll(timeout_ms=200).values():
                 found += [each.timestamp for each in records if b'"type":"decision"' in each.value]
-    return found
+    return np.array(found, np.int64)
 
 
 def snapshots(folder: Path, accounts: int) -> dict[str, float]:
