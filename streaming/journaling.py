@@ -9,6 +9,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from time import perf_counter
 from types import TracebackType
+from typing import Final
 
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import ProducerFencedError
@@ -18,6 +19,10 @@ from plumbline.decision import Decision
 from plumbline.errors import Fenced
 from plumbline.journal import Conflict, Entry, LabelApplied
 from streaming.batch import Batch
+from streaming.kafka import commit
+
+COMMIT_MS: Final = 10_000
+"""Who waits longer for the broker leads in name only: he holds the lease, and nobody else may decide."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +51,10 @@ class Journaling:
         self._under_way = self._thread.submit(self._write, batch)
 
     def settle(self) -> Written | None:
-        """Wait for the batch under way; None when there is none. Raises Fenced, or the library's KafkaError."""
+        """Wait for the batch under way; None when there is none. Raises Fenced, or the library's KafkaError.
+
+        After an error it is unknown whether readers see the batch; a new producer of the same id finds out.
+        """
         under_way, self._under_way = self._under_way, None
         return None if under_way is None else under_way.result()
 
@@ -70,7 +78,7 @@ class Journaling:
             ]
             for letter in batch.dead_letters:
                 self._producer.send(self._dead_letters, journal.encode(letter), partition=0)
-            self._producer.commit_transaction()
+            commit(self._producer, COMMIT_MS)
         except ProducerFencedError as error:
             raise Fenced("another scorer took over while this one was journaling") from error
         return Written(batch, sent[-1].get(timeout=0).offset, perf_counter() - begun)

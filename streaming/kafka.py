@@ -190,6 +190,19 @@ def transactional_producer(bootstrap: str, transactional_id: str, timeout_ms: in
     return producer
 
 
+def commit(producer: KafkaProducer, timeout_ms: int) -> None:
+    """Commit the transaction under way, or raise KafkaTimeoutError when the broker does not say so in time.
+
+    `KafkaProducer.commit_transaction` waits without limit, and there are times at which nothing it waits for comes: a
+    producer whose broker was killed may sit still long after the broker is back. Whether the transaction was committed
+    is unknown then; a new producer of the same id settles it.
+    """
+    ended = producer._transaction_manager.begin_commit()
+    producer._sender.wakeup()
+    if not ended.wait(timeout_ms):
+        raise KafkaTimeoutError(f"the broker did not commit a transaction within {timeout_ms} ms")
+
+
 def close_producer(producer: KafkaProducer, seconds: float) -> None:
     """Waits so long for what was sent, then abandons the rest.
 

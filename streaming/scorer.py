@@ -29,7 +29,7 @@ from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import Batch, Message, process
 from streaming.journaling import Journaling
-from streaming.kafka import end_offsets, partitions, reaching, reader, transactional_producer
+from streaming.kafka import close_producer, end_offsets, partitions, reaching, reader, transactional_producer
 from streaming.known import Known
 from streaming.lease import Lease
 from streaming.model import Model
@@ -186,7 +186,7 @@ def _producing(scoring: Scoring) -> Iterator[KafkaProducer]:
     try:
         yield producer
     finally:
-        producer.close(timeout=1)
+        close_producer(producer, 1.0)
 
 
 class _Leader:

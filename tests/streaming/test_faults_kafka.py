@@ -3,6 +3,7 @@
 import contextlib
 import resource
 import subprocess
+import time
 
 import pytest
 from kafka import TopicPartition
@@ -12,8 +13,13 @@ from plumbline import journal
 from plumbline.journal import ControlApplied
 from plumbline.names import Topic
 from plumbline.policy import Policy
-from streaming.kafka import end_offsets, reader, transactional_producer
+from streaming.batch import Batch
+from streaming.broker.java import find_java
+from streaming.broker.local import LocalBroker
+from streaming.journaling import COMMIT_MS, Journaling
+from streaming.kafka import close_producer, end_offsets, reader, transactional_producer
 from streaming.snapshot import read, sequences
+from streaming.topics import ensure_topics
 from tests.declared_model import declared_models
 from tests.fakes import NOW
 from tests.scorer_process import check_conserved
@@ -175,3 +181,32 @@ def test_what_a_fenced_leader_left_in_the_journal_is_seen_by_nobody(site):
         assert sum(b"of-the-past" in each for each in values(topic, committed_only=False)) == 1
         assert not any(b"of-the-past" in each for each in values(topic, committed_only=True))
     assert all(each.policy_version == "default" for each in site.journal.decisions())
+
+
+def test_a_batch_that_a_silent_broker_does_not_take_is_given_up_in_time(tmp_path):
+    """It would hold the lease otherwise, and no standby could decide."""
+    if find_java() is None:
+        pytest.skip("no Java 17 or newer, which Apache Kafka needs")
+    with LocalBroker(tmp_path / "broker") as broker:
+        ensure_topics(broker.bootstrap, "", 1)
+        producer = transactional_producer(broker.bootstrap, "test", 60_000)
+        entry = ControlApplied(policy=Policy(version="first"), source=None, journaled_at=NOW)
+        with Journaling(producer, TopicPartition("decisions", 0), "transactions.dead-letter") as journaling:
+            journaling.begin(Batch(entries=[entry]))
+            assert journaling.settle().sequence == 0
+            broker.pause()
+            begun = time.monotonic()
+            journaling.begin(Batch(entries=[entry]))
+            with pytest.raises(KafkaError):
+                journaling.settle()
+        close_producer(producer, 1.0)
+        assert time.monotonic() - begun < 2 * COMMIT_MS / 1000
+        broker.resume()
+
+        # What became of it is unknown until a new producer of the same id has settled it; then it is all or nothing.
+        again = transactional_producer(broker.bootstrap, "test", 60_000)
+        end = end_offsets(broker.bootstrap, ["decisions"])[TopicPartition("decisions", 0)]
+        with Journaling(again, TopicPartition("decisions", 0), "transactions.dead-letter") as journaling:
+            journaling.begin(Batch(entries=[entry]))
+            assert journaling.settle().sequence >= end
+        close_producer(again, 1.0)
