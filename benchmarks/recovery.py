@@ -25,7 +25,8 @@ from kafka import TopicPartition
 
 from benchmarks.site import SCORERS, Site
 from benchmarks.traffic import Traffic, messages
-from features.declaration import FEATURE_NAMES, fingerprint
+from features.declaration import DECLARATION, FEATURE_NAMES
+from features.grammar import encode
 from features.sweep import Arrivals
 from plumbline import journal
 from plumbline.decision import Source
@@ -215,7 +216,7 @@ class _Constant:
         return np.zeros((len(columns), len(FEATURE_NAMES)), np.float32)
 
     def about(self, version: int | None = None) -> About:
-        return About(fingerprint(), 1)
+        return About(DECLARATION.fingerprint, encode(DECLARATION), 1)
 
 
 def _write_journal(bootstrap: str, records: int) -> None:
