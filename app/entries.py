@@ -117,6 +117,10 @@ def _decision(entry: Decision, sequence: int, appended_at_ms: int) -> Row:
 
 def _add_label(rows: Rows, entry: journal.LabelApplied, sequence: int) -> None:
     label = entry.label
+    if entry.source is None:
+        counted = {"label": label.label_id, "account": entry.account_id, "merchant": entry.merchant_id}
+        rows.late_counts.append(counted)
+        return
     rows.labels.append(
         {
             "label_id": label.label_id,

@@ -67,7 +67,8 @@ class Place(msgspec.Struct):
 class Tally(msgspec.Struct):
     """The journal's entries up to `sequence`, counted by the partition of a source that each came from.
 
-    begun: entries without a source: the declaration and the policy that a first start brings along.
+    begun: entries without a source: the declaration and the policy that a first start brings along, and labels that
+    are counted when their wait is over.
     """
 
     places: dict[str, Place] = msgspec.field(default_factory=dict)

@@ -1,7 +1,8 @@
 """The journal's records: all that changes state or answers, in one total order (offset = sequence number).
 
-Every message that the scorer takes from `transactions`, `labels` and `control` ends in exactly one record here, so
-the journal's own sources say where to go on, and conservation can be checked from the journal alone:
+Every message that the scorer takes from `transactions`, `labels` and `control` ends in exactly one record here that
+names it as its source, so the journal's own sources say where to go on, and conservation can be checked from the
+journal alone. What the scorer adds by itself has no source:
 
 `Decision`        a transaction's answer.
 `Conflict`        a transaction whose id was decided before; the first decision stands.
@@ -43,13 +44,16 @@ class LabelApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     """A label as it became known.
 
     effect `counted`: it entered the history of the account and merchant given here;
-    `repeated`: its transaction had a fraud label before; `not_fraud`: its verdict was another;
-    `unknown_transaction`: no remembered decision has this id (account and merchant are empty then).
+    `repeated`: its transaction had a fraud label before, or one waits for it; `not_fraud`: its verdict was another;
+    `waiting`: it says fraud of a transaction that has not come yet; the decision on that transaction is followed by a
+    second record of the label, `counted` and with `source` None;
+    `unknown_transaction`: not fraud, and no remembered decision has this id.
+    Account and merchant are empty where the transaction is not remembered.
     """
 
     label: Label
-    source: Source
-    effect: Literal["counted", "repeated", "not_fraud", "unknown_transaction"]
+    source: Source | None
+    effect: Literal["counted", "repeated", "not_fraud", "waiting", "unknown_transaction"]
     account_id: str = ""
     merchant_id: str = ""
     journaled_at: int

@@ -26,13 +26,15 @@ class Rows:
 
     closings: one {alert_of, told, at, who} for each verdict by an analyst, who may have given it in another database;
     told: the verdict's sequence. It closes an alert that stands before it in the journal, never one behind it: which of
-    the two came first must not depend on whether both fell into one batch.
+    the two came first must not depend on whether both fell into one batch;
+    late_counts: one {label, account, merchant} for each label that waited for its transaction and is counted now.
     """
 
     decisions: list[Row] = field(default_factory=list)
     alerts: list[Row] = field(default_factory=list)
     labels: list[Row] = field(default_factory=list)
     closings: list[Row] = field(default_factory=list)
+    late_counts: list[Row] = field(default_factory=list)
     conflicts: list[Row] = field(default_factory=list)
     rejected: list[Row] = field(default_factory=list)
     policies: list[Row] = field(default_factory=list)
@@ -90,6 +92,8 @@ def store(connection: Connection, rows: Rows) -> int:
             _insert(connection, table, inserted)
     if rows.closings:
         connection.execute(_CLOSE, rows.closings)
+    if rows.late_counts:
+        connection.execute(_COUNT_LATE, rows.late_counts)
     return new
 
 
@@ -101,6 +105,12 @@ _CLOSE = (
         exists().where(Decision.transaction_id == bindparam("alert_of"), Decision.sequence < bindparam("told")),
     )
     .values(status=CLOSED, closed_at=bindparam("at"), closed_by=bindparam("who"))
+)
+
+_COUNT_LATE = (
+    update(Label.__table__)  # type: ignore[arg-type]
+    .where(Label.label_id == bindparam("label"), Label.effect == "waiting")
+    .values(effect="counted", account_id=bindparam("account"), merchant_id=bindparam("merchant"))
 )
 
 

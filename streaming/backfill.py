@@ -1,8 +1,9 @@
 """An archive becomes the first snapshot: what happened before the journal's first entry.
 
-The archive's rows are taken by the same rules as a stream's: a transaction id counts once, a fraud label counts once,
-and only for a transaction that came before it. The archive's digest stands in the snapshot, so that an audit can begin
-at the very first row.
+The archive's rows are taken by the rules of the batch path: a transaction id comes once, the first fraud label of a
+transaction counts, and an archive holds none before its transaction. However few ids are remembered, no label is lost:
+an archive's label names account and merchant itself. The archive's digest stands in the snapshot, so that an audit can
+begin at the very first row.
 """
 
 from collections.abc import Callable, Iterator
@@ -13,17 +14,14 @@ import pyarrow as pa
 
 from archive.layout import Archive
 from archive.rows import labels_of, transactions_of
-from plumbline.decision import Source
 from plumbline.errors import InvalidArchive, Refused
 from plumbline.journal import LabelApplied
-from plumbline.label import Label
 from plumbline.transaction import Transaction
 from streaming.known import NEW, Known
 from streaming.snapshot import freeze, sequences, write
 from streaming.state import State, arrivals
 
 CHUNK_ROWS: Final = 50_000
-_ARCHIVE: Final = Source("archive", 0, 0, 0)
 
 
 def backfill(
@@ -52,13 +50,14 @@ def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Cal
     Raises InvalidArchive when a transaction id comes twice.
     """
     state.archive_digest, state.archive_until_us = archive.manifest.digest, until_us
+    frauds: set[str] = set()
     for chunk in _chunks(archive, until_us):
-        _take(state, chunk)
+        _take(state, chunk, frauds)
         tell(len(chunk))
 
 
-def _chunks(archive: Archive, until_us: int | None) -> Iterator[list[Transaction | Label]]:
-    waiting: list[Transaction | Label] = []
+def _chunks(archive: Archive, until_us: int | None) -> Iterator[list[Transaction | LabelApplied]]:
+    waiting: list[Transaction | LabelApplied] = []
     for part, batch in archive.arrivals(until_us=until_us):
         waiting.extend(_values(part, batch))
         if len(waiting) >= CHUNK_ROWS:
@@ -68,16 +67,24 @@ def _chunks(archive: Archive, until_us: int | None) -> Iterator[list[Transaction
         yield waiting
 
 
-def _values(part: str, batch: pa.RecordBatch) -> Iterator[Transaction | Label]:
-    return transactions_of(batch) if part == "transactions" else labels_of(batch)
+def _values(part: str, batch: pa.RecordBatch) -> Iterator[Transaction | LabelApplied]:
+    if part == "transactions":
+        yield from transactions_of(batch)
+        return
+    parties = (batch.column(name).to_pylist() for name in ("account_id", "merchant_id"))
+    for label, account, merchant in zip(labels_of(batch), *parties, strict=True):
+        yield LabelApplied(
+            label=label, source=None, effect="counted", account_id=account, merchant_id=merchant,
+            journaled_at=label.known_at,
+        )  # fmt: skip
 
 
-def _take(state: State, chunk: list[Transaction | Label]) -> None:
-    """One chunk, in arrival order: labels see exactly the transactions before them."""
+def _take(state: State, chunk: list[Transaction | LabelApplied], frauds: set[str]) -> None:
+    """One chunk, in arrival order; frauds: ids of the transactions whose fraud label has counted, which grows."""
     rows: list[Transaction | LabelApplied] = []
     begin = 0
     for end, each in enumerate([*chunk, None]):
-        if each is not None and not isinstance(each, Label):
+        if isinstance(each, Transaction):
             continue
         transactions = [one for one in chunk[begin:end] if isinstance(one, Transaction)]
         for one, status in zip(transactions, state.admit(transactions), strict=True):
@@ -85,8 +92,8 @@ def _take(state: State, chunk: list[Transaction | Label]) -> None:
                 raise InvalidArchive("archive", "transaction_id", one.transaction_id, "each id once")
         rows.extend(transactions)
         begin = end
-        if isinstance(each, Label):
-            applied = state.label(each, _ARCHIVE, each.known_at)
-            if applied.effect == "counted":
-                rows.append(applied)
+        if each is not None and each.label.verdict == "fraud" and each.label.transaction_id not in frauds:
+            frauds.add(each.label.transaction_id)
+            state.mark_fraud(each.label.transaction_id)
+            rows.append(each)
     state.advance(arrivals(rows))

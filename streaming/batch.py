@@ -1,7 +1,7 @@
 """One micro-batch: messages in, journal entries and dead letters out, each message in exactly one of them.
 
 Nothing here talks to Kafka. The order of the entries is the order in which history took them: control, labels, then
-transactions as they arrived.
+transactions as they arrived. A label that was here before its transaction is entered again, right after the decision.
 """
 
 import itertools
@@ -69,8 +69,9 @@ def process(
 ) -> Batch:
     """Decide and note a micro-batch; `state` moves on as if its entries were journaled already.
 
-    control, label, transaction: messages of the three topics, in arrival order; now_us: our clock; supply: of histories
-    that an assignment asks for, and then everything before this batch must be journaled.
+    control, label, transaction: messages of the three topics, in arrival order, and no more transactions than are
+    remembered; now_us: our clock; supply: of histories that an assignment asks for, and then everything before this
+    batch must be journaled.
     When the entries cannot be journaled the state must be thrown away and rebuilt.
     """
     batch = Batch()
@@ -164,22 +165,31 @@ def _decide(
             answers[n] = _rejected(message, error, batch, now_us)
     new: list[tuple[Transaction, Source]] = []
     places: list[int] = []
+    followed: dict[int, LabelApplied] = {}
+    rows: list[LabelApplied | Transaction] = [*applied]
+    at: list[int] = []
     for (n, each), seen in zip(accepted, state.admit([each for _, each in accepted]), strict=True):
-        if seen == NEW:
-            new.append((each, messages[n].source))
-            places.append(n)
-        else:
+        if seen != NEW:
             answers[n] = conflict_of(each, messages[n].source, seen, now_us)
-    taken = arrivals([*applied, *(each for each, _ in new)])
+            continue
+        new.append((each, messages[n].source))
+        places.append(n)
+        at.append(len(rows))
+        rows.append(each)
+        if (label := state.overtaken(each, now_us)) is not None:
+            followed[n] = label
+            rows.append(label)
+    taken = arrivals(rows)
     histories = state.advance(taken)
     if new:
         columns = {
-            fingerprint: _columns([each for each, _ in new], taken, len(applied), history[len(applied) :])
+            fingerprint: _columns([each for each, _ in new], taken, np.array(at), history)
             for fingerprint, history in histories.items()
         }
         for n, decision in zip(places, _decisions(state, model, new, columns, now_us), strict=True):
             answers[n] = decision
-    batch.entries.extend(entry for entry in answers if entry is not None)
+    for n, entry in enumerate(answers):
+        batch.entries.extend(each for each in (entry, followed.get(n)) if each is not None)
 
 
 def _decisions(
@@ -249,17 +259,17 @@ def _reasons(
 
 def model_columns(each: Sequence[Transaction], history: Integers) -> ModelColumns:
     """The model's inputs for n transactions and their history, int64 [n, measures]."""
-    return _columns(each, arrivals(each), 0, history)
+    return _columns(each, arrivals(each), np.arange(len(each)), history)
 
 
-def _columns(each: Sequence[Transaction], taken: Arrivals, begin: int, history: Integers) -> ModelColumns:
-    """The model's inputs, from columns that history has taken already; `each` are its rows from `begin` on."""
+def _columns(each: Sequence[Transaction], taken: Arrivals, at: Integers, history: Integers) -> ModelColumns:
+    """The model's inputs, from columns that history has taken already; `each` are its rows `at`, int64 [n]."""
     return ModelColumns(
-        history=history,
-        occurred_at=taken.times[begin:],
-        amount_minor=taken.amounts[begin:],
-        latitude_e6=taken.latitudes[begin:],
-        longitude_e6=taken.longitudes[begin:],
+        history=history[at],
+        occurred_at=taken.times[at],
+        amount_minor=taken.amounts[at],
+        latitude_e6=taken.latitudes[at],
+        longitude_e6=taken.longitudes[at],
         currency=[one.currency.encode() for one in each],
         channel=[one.channel.encode() for one in each],
         mcc=[one.mcc.encode() for one in each],

@@ -323,7 +323,7 @@ class _Counts:
                 counted["plumbline_conflicts_total", ""] += 1
             elif isinstance(entry, Rejected):
                 counted["plumbline_rejected_total", entry.source.topic] += 1
-            elif isinstance(entry, LabelApplied):
+            elif isinstance(entry, LabelApplied) and entry.source is not None:
                 counted["plumbline_labels_total", entry.effect] += 1
         for (name, label), count in counted.items():
             metric = self.metrics.counter(name)

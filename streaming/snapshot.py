@@ -19,6 +19,7 @@ from features.grammar import Declaration
 from features.sweep import Entities, History
 from plumbline.assignment import Assignment
 from plumbline.errors import SnapshotRefused, Unready
+from plumbline.label import Label
 from plumbline.policy import Policy
 from streaming.known import Known
 from streaming.state import State
@@ -33,6 +34,7 @@ _READ_BYTES: Final = 1 << 20
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a snapshot is: format, sequence, positions, everything in force at that place, archive, and its digests.
 
+    waiting: labels that wait for their transactions, the oldest first;
     manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
     the scorer leave messages out, or take them twice.
     """
@@ -42,6 +44,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     only: str
     sequence: int
     positions: list[tuple[str, int, int]]
+    waiting: list[Label] = []
     policy: Policy | None
     assignment: Assignment | None
     fingerprints: tuple[str, ...]
@@ -73,6 +76,7 @@ def freeze(state: State) -> Frozen:
         only=state.only,
         sequence=state.sequence,
         positions=[(topic, partition, offset) for (topic, partition), offset in sorted(state.positions.items())],
+        waiting=list(state.waiting.values()),
         policy=state.policy,
         assignment=state.assignment,
         fingerprints=state.fingerprints,
@@ -176,6 +180,7 @@ def read(place: Path, remembered: int) -> State:
             each.fingerprint: History.from_arrays(under(f"history.{each.fingerprint}."), each, entities)
             for each in manifest.declarations
         },
+        waiting={label.transaction_id: label for label in manifest.waiting},
         policy=manifest.policy,
         assignment=manifest.assignment,
         fingerprints=manifest.fingerprints,

@@ -4,6 +4,7 @@ A leader and a standby, a restart and the backfill of an archive all come to the
 in the same order. A snapshot is a cache of it.
 """
 
+import functools
 import itertools
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -28,6 +29,9 @@ from streaming.known import IDENTICAL, NEW, Known
 BEFORE_JOURNAL: Final = -1
 """The sequence number of a state that has folded no journal entry: only an archive, or nothing."""
 
+WAITING_MOST: Final = 10_000
+"""Fraud labels that wait for their transactions; the oldest gives way to the next and is never counted."""
+
 Positions = dict[tuple[str, int], int]
 
 Supply = Callable[[Declaration, int], History]
@@ -38,6 +42,7 @@ Supply = Callable[[Declaration, int], History]
 class State:
     """Histories, known transactions, what is in force, and how far each source and the journal itself were taken.
 
+    waiting: the first fraud label of each transaction that has not come yet, by its id, the oldest first;
     histories: one a declaration in force, by fingerprint; fingerprints: of the versions that the assignment names, in
     its order; positions: next offset by (topic, partition); sequence: newest journal entry folded;
     archive_digest, archive_until_us: the archive that was folded before the journal's first entry (empty: none), and
@@ -47,6 +52,7 @@ class State:
 
     known: Known
     histories: dict[str, History] = field(default_factory=lambda: {DECLARATION.fingerprint: History(DECLARATION)})
+    waiting: dict[str, Label] = field(default_factory=dict)
     policy: Policy | None = None
     assignment: Assignment | None = None
     fingerprints: tuple[str, ...] = ()
@@ -143,19 +149,50 @@ class State:
     def label(self, label: Label, source: Source, now_us: int) -> LabelApplied:
         """What a label means to history, as the entry to journal; a counted one still has to join an `advance`."""
         row = self.known.find(label.transaction_id)
+        applied = functools.partial(LabelApplied, label=label, source=source, journaled_at=now_us)
         if row < 0:
-            return LabelApplied(label=label, source=source, effect="unknown_transaction", journaled_at=now_us)
+            if label.verdict != "fraud":
+                return applied(effect="unknown_transaction")
+            if label.transaction_id in self.waiting:
+                return applied(effect="repeated")
+            self._wait(label)
+            return applied(effect="waiting")
         account, merchant = self.known.parties(row)
-        parties = {
-            "account_id": self.entities.keys["account"].id_of(account),
-            "merchant_id": self.entities.keys["merchant"].id_of(merchant),
-        }
+        applied = functools.partial(
+            applied,
+            account_id=self.entities.keys["account"].id_of(account),
+            merchant_id=self.entities.keys["merchant"].id_of(merchant),
+        )
         if label.verdict != "fraud":
-            return LabelApplied(label=label, source=source, effect="not_fraud", journaled_at=now_us, **parties)
+            return applied(effect="not_fraud")
         if self.known.is_fraud(row):
-            return LabelApplied(label=label, source=source, effect="repeated", journaled_at=now_us, **parties)
+            return applied(effect="repeated")
         self.known.mark_fraud(row)
-        return LabelApplied(label=label, source=source, effect="counted", journaled_at=now_us, **parties)
+        return applied(effect="counted")
+
+    def overtaken(self, transaction: Transaction, now_us: int) -> LabelApplied | None:
+        """The fraud label that waited for a transaction admitted just now, counted; None where none waits.
+
+        It is journaled right after the decision, and joins the same `advance` right after the transaction.
+        """
+        label = self.waiting.pop(transaction.transaction_id, None)
+        if label is None:
+            return None
+        self.mark_fraud(label.transaction_id)
+        return LabelApplied(
+            label=label, source=None, effect="counted", account_id=transaction.account_id,
+            merchant_id=transaction.merchant_id, journaled_at=now_us,
+        )  # fmt: skip
+
+    def mark_fraud(self, transaction_id: str) -> None:
+        """Note that a fraud label of this transaction has entered history, if it is remembered."""
+        if (row := self.known.find(transaction_id)) >= 0:
+            self.known.mark_fraud(row)
+
+    def _wait(self, label: Label) -> None:
+        if len(self.waiting) >= WAITING_MOST:
+            del self.waiting[next(iter(self.waiting))]
+        self.waiting[label.transaction_id] = label
 
     def fold(self, entries: Iterable[tuple[int, Entry]], supply: Supply | None = None) -> int:
         """Take journal entries, each with its sequence number, in order; returns how many.
@@ -176,8 +213,13 @@ class State:
             self.sequence = sequence
             if entry.source is not None:
                 self.take_source(entry.source)
-            if isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
+            if isinstance(entry, Decision):
                 rows.append((sequence, entry))
+            elif isinstance(entry, LabelApplied) and entry.effect == "counted":
+                self.waiting.pop(entry.label.transaction_id, None)
+                rows.append((sequence, entry))
+            elif isinstance(entry, LabelApplied) and entry.effect == "waiting":
+                self._wait(entry.label)
             elif isinstance(entry, ControlApplied):
                 self.policy = entry.policy
         self._fold_rows(rows)
@@ -231,8 +273,8 @@ class State:
                 status += self.admit([entry.transaction for entry in run if isinstance(entry, Decision)])
                 continue
             for entry in run:
-                if isinstance(entry, LabelApplied) and (row := self.known.find(entry.label.transaction_id)) >= 0:
-                    self.known.mark_fraud(row)
+                if isinstance(entry, LabelApplied):
+                    self.mark_fraud(entry.label.transaction_id)
         return status
 
 

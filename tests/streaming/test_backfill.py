@@ -83,6 +83,17 @@ def test_the_snapshot_is_what_one_sweep_over_the_archive_gives(tmp_path):
     assert contents(state.history) == contents(swept(rows, labels))
 
 
+def test_labels_count_once_however_few_transactions_are_remembered(tmp_path):
+    """The batch path, which remembers all, must find the same."""
+    rows = payments(60)
+    labels = [label(1, 5, START + 40 * STEP + 1), label(2, 5, START + 41 * STEP + 1), label(3, 6, START + 8 * STEP + 1)]
+    labels += [label(4, 6, START + 50 * STEP + 1), label(5, 7, START + 50 * STEP + 2) | {"verdict": "genuine"}]
+    archive = archive_of(tmp_path / "archive", rows, labels)
+    state = backfill(archive, tmp_path / "snapshots", until_us=None, remembered=10, tell=lambda _rows: None)
+    assert contents(state.history) == contents(swept(rows, [labels[0], labels[2]]))
+    assert state.waiting == {}
+
+
 def test_until_leaves_out_what_arrives_later(tmp_path):
     rows = payments(60)
     labels = [label(1, 5, START + 20 * STEP + 1), label(2, 7, START + 40 * STEP + 1)]

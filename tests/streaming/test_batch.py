@@ -155,7 +155,7 @@ def test_a_fraud_label_is_in_the_history_of_the_next_transaction(scene):
 def test_a_second_fraud_label_another_verdict_and_an_unknown_transaction_change_no_history(scene):
     scene.pay(1)
     labels = [raw(told(n, of, verdict)) for n, of, verdict in [(1, 1, "genuine"), (2, 1, "unsure"), (3, 1, "fraud"),
-                                                               (4, 1, "fraud"), (5, 99, "fraud")]]  # fmt: skip
+                                                               (4, 1, "fraud"), (5, 99, "genuine")]]  # fmt: skip
     entries = scene.take(labels=labels)
     assert [each.effect for each in entries] == ["not_fraud", "not_fraud", "counted", "repeated", "unknown_transaction"]
     assert (entries[-1].account_id, entries[-1].merchant_id) == ("", "")
@@ -352,7 +352,7 @@ def folded(entries, cuts, remembered):
     return state
 
 
-@given(streams, st.lists(st.integers(0, 100), max_size=4), st.sampled_from([4, 7, REMEMBERED]), streams)
+@given(streams, st.lists(st.integers(0, 100), max_size=4), st.sampled_from([9, 11, REMEMBERED]), streams)
 @settings(max_examples=80)
 def test_a_state_folded_from_the_journal_in_any_pieces_is_the_leaders_own_and_goes_on_alike(
     stream, cuts, remembered, later
