@@ -6,8 +6,9 @@ from app import money, words
 from app.database import store
 from app.languages import moment, money_words
 from app.news import now_us
+from app.sent_again import sent_again
 from plumbline.transaction import SECOND_US
-from store.decisions import account_timeline
+from store.decisions import account_timeline, conflicts_of
 from store.labels import labels_of, verdicts_of
 from store.tables import Decision
 
@@ -39,6 +40,7 @@ def case_of(decision: Decision) -> dict[str, Any]:
         "recent_total": len(recent),
         "recent_labels": known,
         "labels": journaled,
+        "sent_again": [sent_again(decision, each) for each in conflicts_of(store(), decision.transaction_id)],
         "waiting_verdicts": [
             verdict for verdict in verdicts_of(store(), decision.transaction_id) if verdict.label_id not in told
         ],

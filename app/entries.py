@@ -120,23 +120,26 @@ def _add_label(rows: Rows, entry: journal.LabelApplied, sequence: int) -> None:
     if entry.source is None:
         counted = {"label": label.label_id, "account": entry.account_id, "merchant": entry.merchant_id}
         rows.late_counts.append(counted)
-        return
-    rows.labels.append(
-        {
-            "label_id": label.label_id,
-            "sequence": sequence,
-            "transaction_id": label.transaction_id,
-            "account_id": entry.account_id,
-            "merchant_id": entry.merchant_id,
-            "verdict": label.verdict,
-            "source": label.source,
-            "known_at": label.known_at,
-            "by": storable(label.by),
-            "note": storable(label.note),
-            "effect": entry.effect,
-            "journaled_at": entry.journaled_at,
-        }
-    )
+    else:
+        rows.labels.append(_label(entry, sequence))
     if label.source == "analyst":
         closing = {"alert_of": label.transaction_id, "told": sequence, "at": label.known_at, "who": storable(label.by)}
         rows.closings.append(closing)
+
+
+def _label(entry: journal.LabelApplied, sequence: int) -> Row:
+    label = entry.label
+    return {
+        "label_id": label.label_id,
+        "sequence": sequence,
+        "transaction_id": label.transaction_id,
+        "account_id": entry.account_id,
+        "merchant_id": entry.merchant_id,
+        "verdict": label.verdict,
+        "source": label.source,
+        "known_at": label.known_at,
+        "by": storable(label.by),
+        "note": storable(label.note),
+        "effect": entry.effect,
+        "journaled_at": entry.journaled_at,
+    }

@@ -46,6 +46,7 @@ class Stored:
     alerts: int = 0
     labels: int = 0
     conflicts: int = 0
+    late_counts: int = 0
     rejected: int = 0
     policies: int = 0
     published: int = 0
@@ -162,7 +163,7 @@ def _rows(records: Iterable[Any]) -> tuple[Rows, int | None, JournalRefused | No
 
 
 def _count(stored: Stored, rows: Rows, following: int) -> None:
-    for kind in ("decisions", "alerts", "labels", "conflicts", "rejected", "policies"):
+    for kind in ("decisions", "alerts", "labels", "late_counts", "conflicts", "rejected", "policies"):
         setattr(stored, kind, getattr(stored, kind) + len(getattr(rows, kind)))
     stored.sequence = following - 1
 

@@ -104,7 +104,7 @@ def _check_identities(
             if identity not in decided:
                 findings.add("lost", [f"{identity} was acknowledged, and never decided"])
     for sequence, entry in entries:
-        if not isinstance(entry, Decision | Conflict | LabelApplied):
+        if not isinstance(entry, Decision | Conflict | LabelApplied) or entry.source is None:
             continue
         value = taken.get(place(entry.source), b"null")
         said = entry.label.label_id if isinstance(entry, LabelApplied) else entry.transaction.transaction_id

@@ -1,10 +1,10 @@
-"""Reading decisions: one by its id, and an account's in the order in which they became known."""
+"""Reading decisions: one by its id with its conflicts, and an account's in the order in which they became known."""
 
 from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from plumbline.errors import TransactionNotFound
-from store.tables import Decision
+from store.tables import Conflict, Decision
 
 
 def decision(session: Session, transaction_id: str) -> Decision:
@@ -15,6 +15,12 @@ def decision(session: Session, transaction_id: str) -> Decision:
             f"transaction {transaction_id!r} has no decision here: check the id, or wait for the ledger to catch up"
         )
     return found
+
+
+def conflicts_of(session: Session, transaction_id: str, limit: int = 20) -> list[Conflict]:
+    """The newest conflicts of one transaction, newest first: times when its id was sent again."""
+    sent = select(Conflict).where(Conflict.transaction_id == transaction_id)
+    return list(session.scalars(sent.order_by(Conflict.sequence.desc()).limit(limit)))
 
 
 def account_timeline(

@@ -1,9 +1,9 @@
 """Are the snapshots what the journal says? Each is loaded, and compared with a state folded anew up to its sequence.
 
 Compared is what a state means: which ids there are and their order, each key's facts and entries, the transactions
-known, source positions and policy. How rings lie in the arena, what is on the free lists and how the ring of known
-transactions is turned depends on how the stream was cut into batches and on restarts in between; it changes no answer
-and is left out (see `Past.remembered` and `Known.remembered`).
+known, labels that wait, source positions and policy. How rings lie in the arena, what is on the free lists and how the
+ring of known transactions is turned depends on how the stream was cut into batches and on restarts in between; it
+changes no answer and is left out (see `Past.remembered` and `Known.remembered`).
 """
 
 from collections.abc import Callable, Sequence
@@ -117,6 +117,7 @@ def differences(ours: State, theirs: State) -> list[str]:
         for name in (
             "sequence",
             "positions",
+            "waiting",
             "policy",
             "assignment",
             "fingerprints",

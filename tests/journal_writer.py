@@ -3,6 +3,7 @@
 `expected` goes from the raw JSON straight to rows, by a way of its own, so that it can judge `app.entries`.
 """
 
+import itertools
 import json
 import random
 from collections.abc import Iterator, Sequence
@@ -25,29 +26,40 @@ FROM_JOURNAL = ("decisions", "alerts", "labels", "conflicts", "rejected", "polic
 
 def entries(count: int, seed: int) -> Iterator[journal.Entry]:
     """A plausible journal: mostly decisions, among them all other kinds of entry; ids differ between seeds."""
+    return itertools.islice(_entries(seed), count)
+
+
+def _entries(seed: int) -> Iterator[journal.Entry]:
     rng = random.Random(seed)
     decided: list[Transaction] = []
-    for n in range(count):
+    waiting: dict[str, Label] = {}
+    for n in itertools.count():
         source = Source("transactions", 0, n, NOW // 1000 + n)
         kind = rng.choices(["decision", "label", "conflict", "rejected", "control"], [90, 5, 2, 2, 1])[0]
         if kind == "decision" or not decided:
             decided.append(_transaction(f"tx_{seed}_{n}", rng))
             yield _decision(decided[-1], source, rng)
+            if (label := waiting.pop(decided[-1].transaction_id, None)) is not None:
+                yield _counted_late(label, decided[-1])
         elif kind == "label":
             told = rng.choice(decided)
             early = rng.random() < 0.2  # it overtook its transaction
+            label = Label(
+                label_id=f"label_{seed}_{n}",
+                transaction_id=f"tx_{seed}_{n + 1}" if early else told.transaction_id,
+                verdict=rng.choice(["fraud", "genuine", "unsure"]),
+                source=rng.choice(["analyst", "chargeback"]),
+                known_at=NOW + n,
+                by="ada",
+                note="line\nbreak, 汉字, NUL \0 and all",
+            )
+            waits = early and label.verdict == "fraud"
+            if waits:
+                waiting[label.transaction_id] = label
             yield journal.LabelApplied(
-                label=Label(
-                    label_id=f"label_{seed}_{n}",
-                    transaction_id=f"tx_{seed}_{n + 1}" if early else told.transaction_id,
-                    verdict=rng.choice(["fraud", "genuine", "unsure"]),
-                    source=rng.choice(["analyst", "chargeback"]),
-                    known_at=NOW + n,
-                    by="ada",
-                    note="line\nbreak, 汉字, NUL \0 and all",
-                ),
+                label=label,
                 source=source,
-                effect="unknown_transaction" if early else "counted",
+                effect="waiting" if waits else "unknown_transaction" if early else "counted",
                 account_id="" if early else told.account_id,
                 merchant_id="" if early else told.merchant_id,
                 journaled_at=NOW + n,
@@ -62,6 +74,14 @@ def entries(count: int, seed: int) -> Iterator[journal.Entry]:
         else:
             policy = Policy(version=f"policy_{seed}_{n}", declined_accounts=frozenset({"acc_1"}))
             yield journal.ControlApplied(policy=policy, source=None, journaled_at=NOW + n)
+
+
+def _counted_late(label: Label, of: Transaction) -> journal.LabelApplied:
+    """The second entry of a label that waited for its transaction."""
+    return journal.LabelApplied(
+        label=label, source=None, effect="counted", account_id=of.account_id, merchant_id=of.merchant_id,
+        journaled_at=label.known_at + 1,
+    )  # fmt: skip
 
 
 def _transaction(transaction_id: str, rng: random.Random) -> Transaction:
@@ -173,7 +193,9 @@ def expected(records: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
             row = {**label, "effect": body["effect"], "journaled_at": body["journaled_at"], "sequence": record.offset}
             row |= {"account_id": body["account_id"], "merchant_id": body["merchant_id"]}
             row["note"] = label["note"].replace("\0", "\ufffd")
-            tables["labels"].setdefault(label["label_id"], row)
+            stored = tables["labels"].setdefault(label["label_id"], row)
+            if body["source"] is None and stored["effect"] == "waiting":
+                stored |= {name: row[name] for name in ("effect", "account_id", "merchant_id")}
             alert = tables["alerts"].get(label["transaction_id"])
             if alert is not None and label["source"] == "analyst" and alert["status"] == "open":
                 alert |= {"status": "closed", "closed_at": label["known_at"], "closed_by": label["by"]}

@@ -118,6 +118,6 @@ def test_ledger_once_prints_what_it_stored(
     code, out, _ = run(capsys, "ledger", "--once", "--json")
     stored = json.loads(out)
     assert code == cli.DONE
-    kinds = ("decisions", "labels", "conflicts", "rejected", "policies")
+    kinds = ("decisions", "labels", "late_counts", "conflicts", "rejected", "policies")
     assert sum(stored[kind] for kind in kinds) == 100
     assert stored["sequence"] >= 99
