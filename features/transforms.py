@@ -30,12 +30,12 @@ MONDAY_US: Final = 3 * DAY_US
 
 def log(number: Tensor) -> Tensor:
     """log(1 + number); a negative number means never, and counts as a year's seconds."""
-    return tf.math.log1p(_float(tf.where(number < 0, tf.constant(YEAR_SECONDS, tf.int64), number)))
+    return _log(tf.where(number < 0, tf.constant(YEAR_SECONDS, tf.int64), number))
 
 
 def log_ratio(number: Tensor, to: Tensor) -> Tensor:
     """log((1 + number) / (1 + to)); 0 where `to` is 0: nothing is known to compare with."""
-    return tf.where(to > 0, tf.math.log1p(_float(number)) - tf.math.log1p(_float(to)), 0.0)
+    return tf.where(to > 0, _log(number) - _log(to), 0.0)
 
 
 def log_ratio_to_mean(number: Tensor, total: Tensor, count: Tensor) -> Tensor:
@@ -43,7 +43,7 @@ def log_ratio_to_mean(number: Tensor, total: Tensor, count: Tensor) -> Tensor:
 
     Both sides are multiplied by the count, so that no mean is rounded: log((1 + number × count) / (1 + total)).
     """
-    return tf.where(count > 0, tf.math.log1p(_float(number * count)) - tf.math.log1p(_float(total)), 0.0)
+    return tf.where(count > 0, _log(number * count) - _log(total), 0.0)
 
 
 def share(part: Tensor, whole: Tensor) -> Tensor:
@@ -112,6 +112,14 @@ TRANSFORMS: Final[Mapping[str, Callable[..., Tensor]]] = {
 
 def _float(tensor: Tensor) -> Tensor:
     return tf.cast(tensor, tf.float32)
+
+
+def _log(number: Tensor) -> Tensor:
+    """log(1 + number), of 0 where no transaction can bring the number about (negative, or too large for int64).
+
+    A NaN must not leave the graph: it has many bit patterns, of which JSON can carry but one.
+    """
+    return tf.math.log1p(_float(tf.maximum(number, tf.constant(0, tf.int64))))
 
 
 def _remainder(time_us: Tensor, period_us: int) -> Tensor:

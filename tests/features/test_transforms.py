@@ -9,7 +9,7 @@ import pytest
 import tensorflow as tf
 
 from features.declaration import FEATURES
-from features.grammar import ABSENT
+from features.grammar import ABSENT, INPUTS
 from features.preprocessing import index, padded, vocabulary_table
 from features.transforms import TRANSFORMS
 from plumbline.transaction import DAY_US
@@ -98,6 +98,13 @@ def test_speed_counts_a_minute_at_least_and_is_zero_where_a_place_is_absent():
     found = applied("speed_kmh", *columns, seconds)
     agree(found, np.log1p(kilometres(*columns) / (np.maximum(seconds, 60) / 3600)))
     assert np.all(found[:12] == 0)
+
+
+@pytest.mark.parametrize("name", sorted(TRANSFORMS))
+def test_numbers_that_no_transaction_can_bring_about_give_no_nan(name):
+    extremes = [0, 1, -1, -2, ABSENT, 10**12, 2**53 + 1, 2**62, -(2**62), 2**63 - 1, -(2**63)]
+    found = applied(name, *RANDOM.choice(np.array(extremes, np.int64), (INPUTS[name], 4096)))
+    assert not np.any(np.isnan(found))
 
 
 def test_a_value_outside_the_vocabulary_has_index_zero():
