@@ -23,7 +23,7 @@ import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
 
-from features.preprocessing import Z_LIMIT
+from features.preprocessing import Z_LIMIT, padded
 from plumbline.errors import Invalid
 
 Tensor = Any
@@ -62,7 +62,10 @@ class Shape:
 
 @dataclass(frozen=True, slots=True)
 class Network:
-    """Two Keras models that share nothing: `tokens` (numbers, categories) -> [n, F, E], and `head` of it -> [n, 1]."""
+    """Two Keras models that share nothing: `tokens` (numbers, categories) -> [n, F, E], and `head` of it -> [n, 1].
+
+    `whole` is both, one after the other, as training runs them.
+    """
 
     tokens: keras.Model
     head: keras.Model
@@ -72,6 +75,20 @@ class Network:
         """Tokens of the baseline, float32 [F, E]: the mean of every number (0), the most frequent value (1)."""
         numbers = tf.zeros([1, self.tokens.input[0].shape[1]])
         return self.tokens([numbers, tf.ones([1, categories], tf.int32)], training=False)[0]
+
+
+class Whole(keras.Model):
+    """Tokens and head over rows padded to a multiple of 64: what chooses an epoch is to the bit what will serve."""
+
+    def __init__(self, tokens: keras.Model, head: keras.Model) -> None:
+        super().__init__(name="plumbline")
+        self.tokens, self.head = tokens, head
+
+    def call(self, inputs: Sequence[Tensor], training: bool = False) -> Tensor:
+        """Logits float32 [n, 1] of n rows: numbers float32 [n, K] and categories int32 [n, C]."""
+        numbers, categories = inputs
+        tokens = self.tokens([padded(numbers), padded(categories)], training=training)
+        return self.head(tokens, training=training)[: tf.shape(numbers)[0]]
 
 
 @keras.saving.register_keras_serializable("plumbline")
@@ -195,4 +212,4 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
     odds = math.log(fraud_rate / (1 - fraud_rate))
     logit = dense(1, bias_initializer=keras.initializers.Constant(odds), name="logit")(hidden)
     head = keras.Model(read, logit, name="head")
-    return Network(tokens, head, keras.Model([numbers, categories], head(tokens.output), name="plumbline"))
+    return Network(tokens, head, Whole(tokens, head))

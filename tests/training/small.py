@@ -1,11 +1,21 @@
-"""A small archive with a pattern to find, and raw rows of every kind, for the tests beside it."""
+"""For the tests beside it: a small archive with a pattern to find, a model trained on one, raw rows of every kind."""
+
+from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 
-from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, write_archive
+from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, Archive, write_archive
+from features.analysis import write_analysis
 from features.declaration import HISTORY
 from features.grammar import ABSENT, RAW_STRINGS
+from plumbline.policy import Policy
+from training.dataset import Examples, examples, write_rows
+from training.export import Exported, Transform, publish, save
+from training.fit import Fitted, Recipe, fit, strategy
+from training.past import ensure_history
+from training.windows import Windows
 
 DAY = 86_400_000_000
 FIRST = 18_000 * DAY
@@ -55,6 +65,37 @@ def small_archive(folder, seed=0):
         schema=LABEL_SCHEMA,
     )
     return write_archive(folder, [transactions], labels, "test")
+
+
+@dataclass(frozen=True)
+class Made:
+    """Everything that one training leaves behind."""
+
+    folder: Path
+    archive: Archive
+    cache: Path
+    test_file: Path
+    examples: Examples
+    fitted: Fitted
+    exported: Exported
+    version: Path
+
+
+def trained(folder: Path, archive: Archive, windows: Windows) -> Made:
+    """Train on an archive and publish a version, step by step as `plumbline train` does, and keep every part."""
+    cache, base = folder / "cache", folder / "models" / "small"
+    history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us))
+    train_file, test_file = folder / "train.parquet", folder / "test.parquet"
+    write_rows(archive, history, windows.train, windows.cut_off_us, train_file)
+    write_rows(archive, history, windows.test, None, test_file)
+    write_analysis([train_file], folder / "analysis")
+    transform = Transform(folder / "analysis")
+    learnable = examples(train_file, transform.features)
+    fitted = fit(learnable, transform.vocabulary_sizes, Recipe(epochs=4, batch_rows=128), strategy(1))
+    exported = Exported(transform, fitted.network)
+    base.mkdir(parents=True)
+    version = publish(save(exported, base), base, {"name": "small"}, Policy(version="v"))
+    return Made(folder, archive, cache, test_file, learnable, fitted, exported, version)
 
 
 def raw_rows(n, seed=0):

@@ -4,9 +4,6 @@ import importlib.util
 import json
 import os
 import shutil
-import subprocess
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
@@ -15,16 +12,13 @@ import numpy as np
 import pytest
 import tensorflow as tf
 
-from archive.layout import open_archive
-from features.analysis import write_analysis
 from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
 from features.preprocessing import Z_LIMIT
 from plumbline.errors import FingerprintMismatch, Refused
 from plumbline.policy import Policy
-from training.dataset import Examples, examples, frauds_known, write_rows
+from training.dataset import examples, frauds_known
 from training.evaluate import load_version, score_rows, suggest
-from training.export import CARD_NAME, EXTRA, Exported, Transform, publish, save, versions
-from training.fit import Fitted, Recipe, fit, strategy
+from training.export import CARD_NAME, EXTRA, publish, versions
 from training.past import ensure_history
 from training.windows import Windows, parse_days
 
@@ -44,37 +38,10 @@ small = beside("small")
 NUMBERS, CATEGORIES = DECLARATION.numbers, DECLARATION.categories
 
 
-@dataclass(frozen=True)
-class Made:
-    """Everything that one training leaves behind."""
-
-    folder: Path
-    archive: Path
-    cache: Path
-    test_file: Path
-    examples: Examples
-    fitted: Fitted
-    exported: Exported
-    version: Path
-
-
 @pytest.fixture(scope="module")
 def made(tmp_path_factory):
     folder = tmp_path_factory.mktemp("training")
-    archive = small.small_archive(folder / "archive")
-    cache, base = folder / "cache", folder / "models" / "small"
-    history = ensure_history(archive, cache, (WINDOWS.train.since_us, WINDOWS.test.until_us))
-    train_file, test_file = folder / "train.parquet", folder / "test.parquet"
-    write_rows(archive, history, WINDOWS.train, WINDOWS.cut_off_us, train_file)
-    write_rows(archive, history, WINDOWS.test, None, test_file)
-    write_analysis([train_file], folder / "analysis")
-    transform = Transform(folder / "analysis")
-    learnable = examples(train_file, transform.features)
-    fitted = fit(learnable, transform.vocabulary_sizes, Recipe(epochs=4, batch_rows=128), strategy(1))
-    exported = Exported(transform, fitted.network)
-    base.mkdir(parents=True)
-    version = publish(save(exported, base), base, {"name": "small"}, Policy(version="v"))
-    return Made(folder, archive.path, cache, test_file, learnable, fitted, exported, version)
+    return small.trained(folder, small.small_archive(folder / "archive"), WINDOWS)
 
 
 @pytest.fixture(scope="module")
@@ -124,17 +91,6 @@ def test_every_number_is_finite_whatever_the_row(model):
         assert np.all(np.abs(features[each.name]) <= Z_LIMIT), each.name
 
 
-@pytest.mark.parametrize("onednn", ["0", "1"])
-def test_a_row_has_the_same_bits_in_a_batch_of_any_size(made, onednn):
-    environ = {**os.environ, "TF_ENABLE_ONEDNN_OPTS": onednn, "PYTHONPATH": str(ROOT)}
-    program = [sys.executable, str(Path(__file__).with_name("batches.py")), str(made.version)]
-    done = subprocess.run(program, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    found = json.loads(done.stdout.splitlines()[-1])
-    assert len(found) == 21
-    assert set(found.values()) == {0}, found
-
-
 def test_a_row_has_the_same_bits_at_any_place_and_beside_any_rows(model):
     columns = small.raw_rows(300, seed=1)
     whole = model.score(columns)
@@ -177,17 +133,6 @@ def test_effects_are_the_change_of_the_log_odds_when_one_feature_is_left_out(mad
     np.testing.assert_allclose(logit(model.score(columns)), whole, atol=2e-4, rtol=1e-3)
 
 
-def test_converts_to_litert_with_built_in_operations_alone(model):
-    served = model.model.signatures["serving_default"]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([served], model.model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    interpreter = tf.lite.Interpreter(model_content=converter.convert())
-    columns = small.raw_rows(130, seed=4)
-    given = {name: np.array(column.tolist()) if column.dtype == object else column for name, column in columns.items()}
-    found = interpreter.get_signature_runner()(**given)["score"]
-    np.testing.assert_allclose(found, model.score(columns), atol=1e-6, rtol=0)
-
-
 def test_a_folder_with_the_files_of_two_models_is_refused(made, tmp_path):
     other = tmp_path / "1"
     shutil.copytree(made.version, other)
@@ -212,18 +157,16 @@ def test_versions_count_up_and_never_replace_one(made, tmp_path):
 
 
 def test_labels_count_from_when_they_were_known(made):
-    archive = open_archive(made.archive)
-    all_known = frauds_known(archive, None)
-    by_half = frauds_known(archive, small.FIRST + 25 * small.DAY)
+    all_known = frauds_known(made.archive, None)
+    by_half = frauds_known(made.archive, small.FIRST + 25 * small.DAY)
     assert by_half < all_known
     assert 0.35 * len(all_known) < len(by_half) < 0.6 * len(all_known)
 
 
 def test_history_is_computed_once(made):
-    archive = open_archive(made.archive)
     keep = (WINDOWS.train.since_us, WINDOWS.test.until_us)
     before = sorted((path.name, path.stat().st_mtime_ns) for path in made.cache.rglob("*.parquet"))
-    assert ensure_history(archive, made.cache, keep).parent == made.cache
+    assert ensure_history(made.archive, made.cache, keep).parent == made.cache
     assert sorted((path.name, path.stat().st_mtime_ns) for path in made.cache.rglob("*.parquet")) == before
 
 
@@ -234,24 +177,3 @@ def test_the_suggested_policy_declines_what_is_nearly_certain_and_reviews_what_c
     assert 1 <= np.count_nonzero(reviewed) <= 0.05 * len(rows.scores)
     declined = rows.scores >= policy.decline_at
     assert policy.decline_at == 2.0 or rows.frauds[declined].mean() >= 0.9
-
-
-def test_two_devices_train_too_from_the_command_line(made, tmp_path):
-    command = [
-        sys.executable, "-m", "plumbline.cli.main", "train", "--archive", str(made.archive),
-        "--train", str(WINDOWS.train), "--delay-days", "2", "--test", str(WINDOWS.test), "--devices", "2",
-        "--epochs", "3", "--models-dir", str(tmp_path / "models"), "--history-cache", str(made.cache), "--json",
-    ]  # fmt: skip
-    environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(tmp_path / "data"), "PYTHONPATH": str(ROOT)}
-    done = subprocess.run(command, env=environ, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout)
-    assert result["version"] == 1
-    assert result["auc"] > 0.8
-    card = json.loads((Path(result["folder"]) / EXTRA / CARD_NAME).read_text())
-    assert card["metrics"]["ap"] == result["ap"]
-    assert card["feature_names"] == list(FEATURE_NAMES)
-    assert list((tmp_path / "data" / "tensorboard").rglob("events.*"))
-    assert [each.name for each in Path(result["folder"]).parent.iterdir()] == ["1"]
-    scores = load_version(Path(result["folder"])).score(small.raw_rows(70))
-    assert np.all(np.isfinite(scores))
