@@ -14,6 +14,7 @@ from app.overview import audit_state
 from store.audits import newest_audit
 from store.drifts import figure_over_time, figures_of, newest_drifts
 from store.tables import DriftFigure, DriftRun
+from store.watch import continuous_audit
 
 blueprint = Blueprint("drift", __name__, url_prefix="/drift")
 
@@ -44,6 +45,7 @@ def page() -> ResponseReturnValue:
         figures=[_shown(each) for each in figures_of(store(), run)] if run else [],
         audit=audit,
         audit_state=audit_state(audit),
+        continuous=continuous_audit(store()),
         level_words=level_words,
         level_icon=level_icon,
         now=now_us(),

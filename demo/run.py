@@ -20,8 +20,9 @@ from streaming.broker.local import LocalBroker
 ANSWER_SECONDS: Final = 60.0
 """How long the journal may stand still while transactions wait for their answer."""
 
-AUDIT_FIRST_SECONDS: Final = 45.0
-AUDIT_EVERY_SECONDS: Final = 600.0
+BESIDE: Final = (("audit", 45.0, 600.0), ("drift", 75.0, 300.0))
+"""Verbs that look at the journal while it grows: seconds until the first time, and from one time to the next."""
+
 WATCH_SECONDS: Final = 0.5
 
 
@@ -103,11 +104,13 @@ def _watch_until(
     tell: Tell,
     show: Tell,
 ) -> bool:
-    """Show the stream until time is up (False) or somebody stops it (True); an audit runs beside it now and then.
+    """Show the stream until time is up (False) or somebody stops it (True); other verbs run beside it now and then.
 
     part: starts a process that ends with the demo. Raises Unready as soon as a part has ended by itself.
     """
-    elapsed, next_audit, audit = 0.0, AUDIT_FIRST_SECONDS, None
+    elapsed = 0.0
+    due = {verb: first for verb, first, _ in BESIDE}
+    running: dict[str, Part] = {}
     played_out = False
     while asked.seconds is None or elapsed < asked.seconds:
         if stop.wait(WATCH_SECONDS):
@@ -122,9 +125,10 @@ def _watch_until(
             played_out = True
             tell("All simulated days are played; the console stays. Remove the data folder to begin anew")
         show(_state(watch))
-        if asked.seconds is None and elapsed >= next_audit and (audit is None or audit.child.ended.is_set()):
-            next_audit = elapsed + AUDIT_EVERY_SECONDS
-            audit = part("audit", "audit", "--json")
+        for verb, _, every in BESIDE if asked.seconds is None else ():
+            if elapsed >= due[verb] and (verb not in running or running[verb].child.ended.is_set()):
+                due[verb] = elapsed + every
+                running[verb] = part(verb, verb, "--json")
     return False
 
 

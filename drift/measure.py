@@ -42,13 +42,17 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run found: a Drift a version, oldest first; what it could not compare is counted or named."""
+    """What a run found: a Drift a version, oldest first.
+
+    not_compared: versions without a reference, or that nobody can ask for features any more, and why; unscored and
+    other_declaration: decisions without a score, or with a history that is not the version's.
+    """
 
     window: Window
     drifts: tuple[Drift, ...]
     unscored: int = 0
     other_declaration: int = 0
-    without_reference: Mapping[int, str] = field(default_factory=dict)
+    not_compared: Mapping[int, str] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -82,10 +86,10 @@ def measure(
 ) -> Measured:
     """Count every scored decision by the version that scored it, and compare with that version's reference.
 
-    models: base path of the versions, whose folders hold the references. Raises ModelVersionNotFound, Retryable.
+    models: base path of the versions, whose folders hold the references. Raises Retryable.
     """
     countings: dict[int, _Counting] = {}
-    without: dict[int, str] = {}
+    left_out: dict[int, str] = {}
     unscored = other = 0
     for chunk in chunks:
         by_version: dict[int, list[Decision]] = {}
@@ -95,25 +99,26 @@ def measure(
             else:
                 unscored += 1
         for version, decided in by_version.items():
-            if version not in countings and version not in without:
-                _begin(version, models, countings, without)
-            if version in countings:
-                expected = countings[version].reference.declaration.fingerprint
-                fit = [each for each in decided if each.fingerprint == expected]
-                other += len(decided) - len(fit)
-                _count(countings[version], fit, transform, version)
+            if version in left_out:
+                continue
+            try:
+                counting = countings.get(version) or _begin(models / str(version))
+                fit = [each for each in decided if each.fingerprint == counting.reference.declaration.fingerprint]
+                _count(counting, fit, transform, version)
+            except NotFound as error:
+                left_out[version] = str(error)
+                countings.pop(version, None)
+                continue
+            countings[version] = counting
+            other += len(decided) - len(fit)
     drifts = tuple(_drift(version, counting, limits) for version, counting in sorted(countings.items()))
-    return Measured(window, drifts, unscored, other, without)
+    return Measured(window, drifts, unscored, other, left_out)
 
 
-def _begin(version: int, models: Path, countings: dict[int, _Counting], without: dict[int, str]) -> None:
-    try:
-        reference = read_reference(models / str(version))
-    except NotFound as error:
-        without[version] = str(error)
-        return
+def _begin(version: Path) -> _Counting:
+    reference = read_reference(version)
     empty = {each.name: np.zeros(len(each.counts), np.int64) for each in reference.features}
-    countings[version] = _Counting(reference, empty, np.zeros(len(reference.score.counts), np.int64))
+    return _Counting(reference, empty, np.zeros(len(reference.score.counts), np.int64))
 
 
 def _count(counting: _Counting, decided: Sequence[Decision], transform: Transform, version: int) -> None:

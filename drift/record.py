@@ -47,7 +47,7 @@ def facts_of(measured: Measured) -> dict[str, Any]:
         "one_of": measured.window.every,
         "unscored": measured.unscored,
         "other_declaration": measured.other_declaration,
-        "without_reference": {str(version): why for version, why in measured.without_reference.items()},
+        "not_compared": {str(version): why for version, why in measured.not_compared.items()},
         "runs": [_run(each) for each in measured.drifts],
     }
 

@@ -18,8 +18,8 @@ from plumbline.transaction import DAY_US, SECOND_US
 
 SMOOTHING_ROWS: Final = 0.5
 
-Level = Literal["calm", "few", "cycle", "warn", "alarm"]
-LEVELS: Final[tuple[Level, ...]] = ("calm", "few", "cycle", "warn", "alarm")
+Level = Literal["cycle", "few", "calm", "warn", "alarm"]
+LEVELS: Final[tuple[Level, ...]] = ("cycle", "few", "calm", "warn", "alarm")
 """Worst last. `few`: not enough decisions to tell. `cycle`: a clock's feature, over less than a turn of the clock."""
 
 CYCLE_US: Final = {
@@ -102,5 +102,5 @@ def is_judged(feature: Feature, span_us: int) -> bool:
 
 
 def worst(levels: Sequence[Level]) -> Level:
-    """The worst of some levels; `few` of none."""
+    """The worst of some levels, where one that was judged stands for all that were not; `few` of none."""
     return max(levels, key=LEVELS.index, default="few")

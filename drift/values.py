@@ -51,9 +51,16 @@ class FromFiles:
             raise ModelVersionNotFound(
                 f"model version {version} scored decisions of this window, but {folder} is not there: bring its files"
             )
-        from training.evaluate import load_version
-
-        return load_version(folder)
+        try:
+            from training.evaluate import load_version
+        except ModuleNotFoundError as error:  # an installation without the `model` extra
+            raise ModelVersionNotFound(
+                f"model version {version} is not served any more, and this installation lacks {error.name} to load it"
+            ) from error
+        try:
+            return load_version(folder)
+        except OSError as error:
+            raise ModelVersionNotFound(f"model version {version} cannot be loaded from {folder}: {error}") from error
 
 
 class Served:

@@ -38,9 +38,9 @@ def newest_drifts(session: Session, limit: int = 50) -> list[DriftRun]:
 
 
 def figures_of(session: Session, run: DriftRun) -> list[DriftFigure]:
-    """The figures of a run: the score, then features by their stability index, the largest first."""
+    """The figures of a run: the score, then features by their index, the largest first; those not judged come last."""
     found = session.scalars(select(DriftFigure).where(DriftFigure.run_id == run.id))
-    return sorted(found, key=lambda each: (each.kind != "score", -(each.psi or 0.0), each.name))
+    return sorted(found, key=lambda each: (each.kind != "score", each.level == "cycle", -(each.psi or 0.0), each.name))
 
 
 def drift_numbers(session: Session, run: DriftRun) -> list[Any]:

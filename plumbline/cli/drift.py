@@ -35,7 +35,7 @@ def drift(
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    from plumbline.errors import InvalidSetting, Retryable
+    from plumbline.errors import InvalidSetting, Refused, Retryable
     from plumbline.settings import load
 
     settings = load()
@@ -50,7 +50,7 @@ def drift(
     while True:
         try:
             _pass(settings, bounds, models, in_process=in_process, record=record, as_json=as_json)
-        except Retryable as error:
+        except (Refused, Retryable) as error:
             if follow is None:
                 raise
             print(f"plumbline: {error}; the next pass tries again", file=sys.stderr, flush=True)
@@ -83,8 +83,8 @@ def _pass(
     with ModelClient(settings.model_server, settings.model_name, max(settings.model_deadline_ms, 10_000)) as client:
         transform = FromFiles(models) if in_process else Served(client, models)
         measured = measure(window, decisions(*place, window), transform, models, limits)
-    if measured.without_reference and not measured.drifts:
-        raise Refused("; ".join(f"version {number}: {why}" for number, why in measured.without_reference.items()))
+    if measured.not_compared and not measured.drifts:
+        raise Refused("; ".join(f"version {number}: {why}" for number, why in measured.not_compared.items()))
     if record:
         _record(settings, measured, started_at)
     if as_json:
@@ -134,5 +134,5 @@ def _tell(measured: "Measured") -> None:
             psi = "      –" if figure.psi is None else f"{figure.psi:7.4f}"
             print(f"  {figure.binned.name:<36} PSI {psi}  {figure.level:<6} "
                   f"missing {figure.missing_then:.1%} then, {figure.missing_now:.1%} now")  # fmt: skip
-    for version, why in measured.without_reference.items():
+    for version, why in measured.not_compared.items():
         print(f"version {version} was not compared: {why}", file=sys.stderr)

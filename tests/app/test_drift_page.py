@@ -11,6 +11,7 @@ from sqlalchemy.orm import Session
 from app.bins import HEIGHT, WIDTH, Bin, bars, bins_of, most_moved
 from features import declaration
 from store.audits import record_audit
+from store.watch import begin_continuous_audit
 
 SHARES = st.floats(0, 1)
 NAMES = {each.name for each in declaration.FEATURES}
@@ -62,8 +63,12 @@ def test_the_page_keeps_skew_and_drift_apart_and_sorts_by_index(console, drifted
         record_audit(
             session, started_at=1, finished_at=2, first_sequence=0, last_sequence=9, compared=10, different=2, detail=[]
         )
-    page = console.client("engineer").get("/drift").text
-    assert '<p class="verdict-line light differs">' in page.split('id="drift-title"')[0]
+        found = begin_continuous_audit(session, 50, console.now_us)
+        found.compared, found.different = 7777, 3
+    skew = console.client("engineer").get("/drift").text.split('id="drift-title"')[0]
+    assert '<p class="verdict-line light differs">' in skew
+    assert "one account in 50" in skew
+    assert "7,777 recomputed, 3 different" in skew
 
 
 def test_a_figure_tells_every_share_and_its_runs(console, drifted):

@@ -340,7 +340,13 @@ def test_a_version_that_is_no_longer_served_is_loaded_and_one_without_a_referenc
     written(kafka, topic_prefix, by(8, entries)[:1500])
     code, found, error = asked("--no-record", models_dir=models)
     assert code == cli.DONE, error
-    assert list(found["without_reference"]) == ["8"]
+    assert list(found["not_compared"]) == ["8"]
+
+    shutil.copytree(trained.version / "assets.extra", models / "plumbline" / "8" / "assets.extra")
+    code, found, error = asked("--no-record", models_dir=models)
+    assert code == cli.DONE, error
+    assert "cannot be loaded" in found["not_compared"]["8"]
+    assert [each["model_version"] for each in found["runs"]] == [7]
 
     reference_file(models / "plumbline" / "7").unlink()
     code, _, error = asked("--no-record", models_dir=models)
@@ -365,6 +371,16 @@ def test_few_decisions_no_model_and_no_journal_are_said_plainly(kafka, topic_pre
     assert (code, found["unscored"], run["level"], run["compared"]) == (cli.DONE, 1, "few", 799)
     assert run["worst_psi"] is None
     assert {each["psi"] for each in run["features"].values()} == {None}
+
+
+def test_a_large_window_is_sampled_evenly(kafka, topic_prefix, asked, journals, live, monkeypatch):
+    monkeypatch.setattr("drift.window.DECISIONS_MOST", 1700)
+    written(kafka, topic_prefix, journals["unchanged"])
+    code, found, error = asked("--no-record")
+    assert code == cli.DONE, error
+    assert found["one_of"] >= 3
+    assert found["runs"][0]["compared"] == pytest.approx(len(live) / found["one_of"], rel=0.01)
+    assert raised(found) == set()
 
 
 @pytest.mark.parametrize(

@@ -118,5 +118,7 @@ def test_a_clocks_feature_is_judged_over_a_whole_turn_alone():
 
 def test_the_worst_level_stands_for_all():
     assert worst(["calm", "warn", "few"]) == "warn"
+    assert worst(["calm", "cycle", "few"]) == "calm"
+    assert worst(["few", "cycle"]) == "few"
     assert worst([]) == "few"
     assert worst(list(LEVELS)) == "alarm"

@@ -19,22 +19,23 @@ def run(**changes: Any) -> DriftRun:
     return DriftRun(**usual | changes)
 
 
-def figure(name: str, psi: float | None, kind: str = "feature") -> DriftFigure:
+def figure(name: str, psi: float | None, kind: str = "feature", level: str = "calm") -> DriftFigure:
     bins = {"edges": [0.5], "words": [], "then": [1, 2, 3], "now": [3, 2, 1]}
-    return DriftFigure(kind=kind, name=name, psi=psi, level="calm", missing_then=1 / 6, missing_now=1 / 2, bins=bins)
+    return DriftFigure(kind=kind, name=name, psi=psi, level=level, missing_then=1 / 6, missing_now=1 / 2, bins=bins)
 
 
 def test_a_run_is_found_with_the_score_first_and_then_the_largest_index(engine: sa.Engine) -> None:
     with transaction(engine) as session:
         assert newest_drift(session) is None
         figures = [figure("b", 0.1), figure("a", 0.1), figure("few", None), figure("top", 2.5)]
+        figures.append(figure("clock", 9.0, level="cycle"))
         record_drift(session, run(), [*figures, figure("score", 0.01, "score")])
         record_drift(session, run(model_version=2), [figure("a", 0.3)])
     with transaction(engine) as session:
         newest, first = newest_drifts(session)
         assert (newest.model_version, first.model_version) == (2, 1)
         assert newest_drift(session) is newest
-        assert [each.name for each in figures_of(session, first)] == ["score", "top", "a", "b", "few"]
+        assert [each.name for each in figures_of(session, first)] == ["score", "top", "a", "b", "few", "clock"]
         assert figures_of(session, first)[1].bins["now"] == [3, 2, 1]
         assert [found.psi for _, found in figure_over_time(session, "feature", "a")] == [0.1, 0.3]
 
