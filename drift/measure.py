@@ -42,10 +42,10 @@ class Drift:
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What a run found: a Drift a version, oldest first.
+    """What a run found: a Drift a version, shadows too; the one that made the newest decision comes last.
 
     not_compared: versions without a reference, or that nobody can ask for features any more, and why; unscored and
-    other_declaration: decisions without a score, or with a history that is not the version's.
+    other_declaration: decisions without a score, or without a history of the version's declaration.
     """
 
     window: Window
@@ -53,6 +53,10 @@ class Measured:
     unscored: int = 0
     other_declaration: int = 0
     not_compared: Mapping[int, str] = field(default_factory=dict)
+
+
+_Row = tuple[Decision, float]
+"""A decision, and what the version in question scored it, deciding or as a shadow."""
 
 
 @dataclass(slots=True)
@@ -65,7 +69,7 @@ class _Counting:
     earliest_us: int = 2**62
     latest_us: int = 0
 
-    def add(self, decided: Sequence[Decision], columns: ModelColumns, values: Values) -> None:
+    def add(self, scores: Sequence[float], columns: ModelColumns, values: Values) -> None:
         declaration = self.reference.declaration
         place = {name: index for index, name in enumerate(declaration.history_names)}
 
@@ -75,8 +79,8 @@ class _Counting:
         for binned, feature in zip(self.reference.features, declaration.features, strict=True):
             mine = values[feature.name]
             self.features[feature.name] += counted(binned.edges, mine, missing(feature, mine, column))
-        scores = np.array([each.scores[0].value for each in decided], np.float64)
-        self.score += counted(self.reference.score.edges, scores, np.zeros(len(scores), np.bool_))
+        given = np.array(scores, np.float64)
+        self.score += counted(self.reference.score.edges, given, np.zeros(len(given), np.bool_))
         self.earliest_us = min(self.earliest_us, int(columns.occurred_at.min()))
         self.latest_us = max(self.latest_us, int(columns.occurred_at.max()))
 
@@ -90,28 +94,27 @@ def measure(
     """
     countings: dict[int, _Counting] = {}
     left_out: dict[int, str] = {}
-    unscored = other = 0
+    unscored = other = deciding = 0
     for chunk in chunks:
-        by_version: dict[int, list[Decision]] = {}
+        by_version: dict[int, list[_Row]] = {}
         for each in chunk:
-            if each.scores:
-                by_version.setdefault(each.scores[0].model_version, []).append(each)
-            else:
-                unscored += 1
-        for version, decided in by_version.items():
+            unscored += not each.scores
+            deciding = each.scores[0].model_version if each.scores else deciding
+            for score in each.scores:
+                by_version.setdefault(score.model_version, []).append((each, score.value))
+        for version, rows in by_version.items():
             if version in left_out:
                 continue
             try:
                 counting = countings.get(version) or _begin(models / str(version))
-                fit = [each for each in decided if each.fingerprint == counting.reference.declaration.fingerprint]
-                _count(counting, fit, transform, version)
+                other += _count(counting, rows, transform, version)
             except NotFound as error:
                 left_out[version] = str(error)
                 countings.pop(version, None)
                 continue
             countings[version] = counting
-            other += len(decided) - len(fit)
-    drifts = tuple(_drift(version, counting, limits) for version, counting in sorted(countings.items()))
+    order = sorted(countings, key=lambda version: (version == deciding, version))
+    drifts = tuple(_drift(version, countings[version], limits) for version in order)
     return Measured(window, drifts, unscored, other, left_out)
 
 
@@ -121,13 +124,17 @@ def _begin(version: Path) -> _Counting:
     return _Counting(reference, empty, np.zeros(len(reference.score.counts), np.int64))
 
 
-def _count(counting: _Counting, decided: Sequence[Decision], transform: Transform, version: int) -> None:
-    for begin in range(0, len(decided), ROWS_A_CALL):
-        rows = decided[begin : begin + ROWS_A_CALL]
-        history = np.array([each.history for each in rows], np.int64)
-        columns = model_columns([each.transaction for each in rows], history)
-        names = counting.reference.declaration.feature_names
-        counting.add(rows, columns, transform(columns, names, version))
+def _count(counting: _Counting, rows: Sequence[_Row], transform: Transform, version: int) -> int:
+    """Count rows of a version; returns how many could not be, for want of a history of the version's declaration."""
+    declaration = counting.reference.declaration
+    found = [(each, score, each.history_of(declaration.fingerprint)) for each, score in rows]
+    fit = [(each, score, history) for each, score, history in found if history is not None]
+    for begin in range(0, len(fit), ROWS_A_CALL):
+        some = fit[begin : begin + ROWS_A_CALL]
+        history = np.array([past for _, _, past in some], np.int64)
+        columns = model_columns([each.transaction for each, _, _ in some], history)
+        counting.add([score for _, score, _ in some], columns, transform(columns, declaration.feature_names, version))
+    return len(found) - len(fit)
 
 
 def _drift(version: int, counting: _Counting, limits: Limits) -> Drift:

@@ -28,7 +28,7 @@ def record_drift(session: Session, run: DriftRun, figures: Sequence[DriftFigure]
 
 
 def newest_drift(session: Session) -> DriftRun | None:
-    """The run that was stored last: of the newest model version, where one pass measured several; None before any."""
+    """The run that was stored last: of the version that decides, where one pass measured several; None before any."""
     return session.scalars(select(DriftRun).order_by(DriftRun.id.desc()).limit(1)).one_or_none()
 
 

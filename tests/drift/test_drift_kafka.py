@@ -24,7 +24,7 @@ from features.declaration import FEATURE_NAMES, FEATURES, HISTORY
 from features.reference import counted, read_reference, reference_file
 from plumbline import transaction as transactions
 from plumbline.cli import main as cli
-from plumbline.decision import Decision
+from plumbline.decision import Decision, DeclaredHistory, Score
 from plumbline.journal import ControlApplied
 from plumbline.policy import Policy
 from serving.client import ModelClient
@@ -352,6 +352,41 @@ def test_a_version_that_is_no_longer_served_is_loaded_and_one_without_a_referenc
     code, _, error = asked("--no-record", models_dir=models)
     assert code == cli.FAILED
     assert "was trained by an older release" in error
+
+
+def test_a_shadow_is_compared_by_its_own_history_and_the_deciding_version_comes_last(
+    kafka, topic_prefix, asked, journals, trained, live, tmp_path
+):
+    """Version 9 decided under another declaration; version 1 scored beside it, with its history recorded beside."""
+    models = tmp_path / "both"
+    for number in ("1", "9"):
+        shutil.copytree(trained.version, models / "plumbline" / number)
+    reference = read_reference(trained.version)
+    shorter = msgspec.structs.replace(reference.declaration, lateness_us=reference.declaration.lateness_us + 1)
+    file = reference_file(models / "plumbline" / "9")
+    file.write_bytes(msgspec.json.encode(msgspec.structs.replace(reference, declaration=shorter)))
+
+    def beside(decision):
+        return msgspec.structs.replace(
+            decision,
+            fingerprint=shorter.fingerprint,
+            scores=(Score(9, 0.0), *decision.scores),
+            other_histories=(DeclaredHistory(decision.fingerprint, decision.history),),
+        )
+
+    rows = [each for each in journals["unchanged"] if isinstance(each, Decision)]
+    alone = [msgspec.structs.replace(beside(each), other_histories=()) for each in rows[-7:]]
+    written(kafka, topic_prefix, [*map(beside, rows[:-7]), *alone])
+    code, found, error = asked("--no-record", models_dir=models)
+    assert code == cli.DONE, error
+    shadow, deciding = found["runs"]
+    assert (shadow["model_version"], deciding["model_version"]) == (1, 9)
+    assert (shadow["compared"], deciding["compared"]) == (len(live) - 7, len(live))
+    assert found["other_declaration"] == 7
+    assert shadow["level"] == "calm"
+    assert deciding["score_psi"] > 1, "its scores are all 0"
+    assert deciding["level"] == "alarm"
+    assert {each["level"] for each in deciding["features"].values()} == {"calm"}
 
 
 def test_few_decisions_no_model_and_no_journal_are_said_plainly(kafka, topic_prefix, asked, journals):
