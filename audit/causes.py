@@ -5,11 +5,11 @@ stand beside it as bits, so that anybody can judge otherwise.
 """
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, replace
 from typing import Final
 
-from audit.report import Difference, Report
+from audit.report import LAYERS, Difference, Report
 
 FEW: Final = 3
 FEW_SHARE: Final = 0.01
@@ -37,13 +37,13 @@ class Cause(enum.Enum):
 class Evidence:
     """What is known around a difference.
 
-    declaration: fingerprint under which was recomputed; layers: in which the same entry differs; ways_agree: whether
+    declarations: fingerprints under which was recomputed; layers: in which the same entry differs; ways_agree: whether
     key by key and in one sweep its history came out the same; compared, different: entries of the layer (for a score,
     of the same model version); as_exported: whether the version's files are those that its card lists; same_host:
     whether this machine is of the kind that the version's card names. None: not known.
     """
 
-    declaration: str
+    declarations: frozenset[str]
     layers: frozenset[str] = frozenset()
     ways_agree: bool = True
     compared: int = 1
@@ -59,9 +59,9 @@ class Evidence:
 
 def cause_of(difference: Difference, known: Evidence) -> Cause:
     """The likely cause of one difference."""
-    if difference.fingerprint and difference.fingerprint != known.declaration:
-        return Cause.DECLARATION
-    if difference.name == "declaration":
+    if difference.name == "declaration" or (
+        difference.fingerprint and difference.fingerprint not in known.declarations
+    ):
         return Cause.DECLARATION
     of_layer: dict[str, Callable[[Difference, Evidence], Cause]] = {
         "intake": _of_intake,
@@ -120,14 +120,15 @@ def _of_outcome(difference: Difference, known: Evidence) -> Cause:
 
 def explain(
     report: Report,
-    declaration: str,
+    declarations: Collection[str],
     as_exported: Callable[[int], bool | None] = lambda version: None,
     same_host: Callable[[int], bool | None] = lambda version: None,
 ) -> None:
-    """Put the likely cause beside every difference of a report.
+    """Put the likely cause beside every difference of a report, and order them by sequence number and layer.
 
-    declaration: fingerprint under which was recomputed; as_exported, same_host: asked with a model version's number.
+    declarations: fingerprints under which was recomputed; as_exported, same_host: asked with a model version's number.
     """
+    report.differences.sort(key=lambda each: (each.sequence, LAYERS.index(each.layer)))
     layers: dict[int, set[str]] = {}
     ways: dict[tuple[int, str], dict[str, str]] = {}
     for each in report.differences:
@@ -147,7 +148,7 @@ def explain(
         if each.layer == "score" and version is not None:
             tally = report.by_version.get(version, tally)
         known = Evidence(
-            declaration=declaration,
+            declarations=frozenset(declarations),
             layers=frozenset(layers[each.sequence] - {each.layer}),
             ways_agree=each.layer not in {"history", "sweep"} or agree(each),
             compared=tally.compared,

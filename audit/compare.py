@@ -5,17 +5,20 @@ audit with those of its own fold, a replay with one decision's. Nothing here rea
 models are asked through `Versions`.
 """
 
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 
 from audit.bits import bits, distance_ulps, unequal
+from audit.measures import differences, journaled
 from audit.models import Versions, inputs
 from audit.report import Difference, Report, Tally
-from features.declaration import HISTORY_NAMES
+from features.declaration import HISTORY_NAMES, fingerprint
 from features.history import Flags, Integers
-from plumbline.decision import Decision
+from plumbline.decision import Decision, Score
 from plumbline.errors import FingerprintMismatch
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
@@ -24,6 +27,14 @@ SCORER_ROWS: Final = 256
 """Rows of the journaled side transformed at a time, as by a scorer; the recomputed side comes whole, reversed."""
 
 Numbered = tuple[int, Decision]
+
+
+@dataclass(frozen=True, slots=True)
+class Recomputed:
+    """History of n decisions under one declaration: the measures' names, and int64 [n, measures]."""
+
+    names: Sequence[str]
+    history: Integers
 
 
 def compare(
@@ -37,108 +48,115 @@ def compare(
     transactions: Sequence[Transaction] | None = None,
     layer: str = "history",
     names: Sequence[str] = HISTORY_NAMES,
+    declared: str | None = None,
+    beside: Mapping[str, Recomputed] | None = None,
 ) -> None:
-    """Compare history, features, score and outcome of n decisions, and add to the report.
+    """Compare history, features, every score and the outcome of n decisions, and add to the report.
 
     history: int64 [n, measures], recomputed; found: bool [n], whether the recomputation has the row at all;
     policies: by version, as the journal brought them; transactions: the n transactions parsed again from the raw
     messages, the journaled ones when not given; layer: `history` or `sweep`, where differing measures are reported;
-    names: the measures of the declaration that the decisions were made under.
+    names, declared: the measures and the fingerprint of the deciding declaration, this release's when not given;
+    beside: history under the other declarations in force, by fingerprint.
     """
     if not decisions:
         return
-    recomputed = [decision.transaction for _, decision in decisions] if transactions is None else transactions
+    parsed = [decision.transaction for _, decision in decisions] if transactions is None else transactions
+    declared = declared or fingerprint()
     report.decisions += len(decisions)
     for sequence, decision in decisions:
         report.see(sequence)
         report.policies[decision.policy_version] += 1
         report.fingerprints[decision.fingerprint] += 1
-    compare_history(report, decisions, history, found, layer, names)
-    by_version: dict[int, list[int]] = {}
-    for n, (_, decision) in enumerate(decisions):
-        if decision.scores:
-            by_version.setdefault(decision.scores[0].model_version, []).append(n)
-        else:
-            report.unscored += 1
+        report.unscored += not decision.scores
+    pasts = {declared: Recomputed(names, history), **(beside or {})}
+    compare_history(report, decisions, pasts, found, layer, declared)
     scores: dict[int, float] = {}
-    for version, rows in by_version.items():
-        scores |= _compare_model(
-            report, [decisions[n] for n in rows], [recomputed[n] for n in rows], history[rows], rows, version, versions
-        )
-    report.add("outcome", len(decisions), _outcomes(decisions, recomputed, scores, policies))
+    for version, asked in _by_version(decisions).items():
+        scores |= _compare_model(report, version, asked, parsed, pasts, versions)
+    report.add("outcome", len(decisions), _outcomes(decisions, parsed, scores, policies))
 
 
 def compare_history(
     report: Report,
     decisions: Sequence[Numbered],
-    history: Integers,
+    pasts: Mapping[str, Recomputed],
     found: Flags,
-    layer: str = "history",
-    names: Sequence[str] = HISTORY_NAMES,
+    layer: str,
+    declared: str,
 ) -> None:
-    """Compare the measures of n decisions alone; arguments as `compare`'s."""
-    report.add(layer, len(decisions), _measures(decisions, history, found, layer, names))
+    """Compare the measures of n decisions alone, under every declaration in force; declared: the deciding one."""
+    parts = [_foreign(decisions, pasts, layer)]
+    for name, past in pasts.items():
+        rows = journaled(decisions, len(past.names), None if name == declared else name)
+        parts.append(differences(rows, past.history, found, layer, past.names, name))
+    report.add(layer, len(decisions), itertools.chain.from_iterable(parts))
 
 
-def _measures(
-    decisions: Sequence[Numbered], history: Integers, found: Flags, layer: str, names: Sequence[str]
-) -> Iterator[Difference]:
-    whole = [n for n, (_, decision) in enumerate(decisions) if len(decision.history) == len(names)]
-    differs = np.ones(len(decisions), np.bool_)
-    if whole:
-        journaled = np.array([decisions[n][1].history for n in whole], np.int64)
-        differs[whole] = (journaled != history[whole]).any(axis=1)
-    for n in np.flatnonzero(differs | ~found).tolist():
-        sequence, decision = decisions[n]
-        if not found[n]:
-            yield _difference(sequence, decision, layer, "row", "present", "absent")
-        elif len(decision.history) != len(names):
-            yield _difference(
-                sequence, decision, layer, "measures", f"{len(decision.history)} numbers", f"{len(names)} numbers"
-            )
-        else:
-            for name, was, value in zip(names, decision.history, history[n].tolist(), strict=True):
-                if was != value:
-                    yield _difference(sequence, decision, layer, name, bits(was), bits(value))
+def _foreign(decisions: Sequence[Numbered], pasts: Mapping[str, Recomputed], layer: str) -> Iterator[Difference]:
+    """Histories that stand in a record beside the deciding one, of declarations that were not in force."""
+    for sequence, decision in decisions:
+        for each in decision.other_histories:
+            if each.fingerprint not in pasts:
+                yield _difference(sequence, decision, layer, "declaration", each.fingerprint, "not in force")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """A score that one version gave: the row of its decision, whether it decided, and the decision."""
+
+    row: int
+    deciding: bool
+    sequence: int
+    decision: Decision
+    score: Score
+
+
+def _by_version(decisions: Sequence[Numbered]) -> dict[int, list[_Asked]]:
+    found: dict[int, list[_Asked]] = {}
+    for row, (sequence, decision) in enumerate(decisions):
+        for place, score in enumerate(decision.scores):
+            found.setdefault(score.model_version, []).append(_Asked(row, place == 0, sequence, decision, score))
+    return found
 
 
 def _compare_model(
     report: Report,
-    decisions: Sequence[Numbered],
-    transactions: Sequence[Transaction],
-    history: Integers,
-    rows: Sequence[int],
     version: int,
+    asked: Sequence[_Asked],
+    parsed: Sequence[Transaction],
+    pasts: Mapping[str, Recomputed],
     versions: Versions,
 ) -> dict[int, float]:
-    """Features and scores of decisions that one version scored; returns the recomputed scores by row."""
+    """Features and scores that one version gave; returns the recomputed scores of those that decided, by row."""
     tally = report.by_version.setdefault(version, Tally())
-    tally.compared += len(decisions)
+    tally.compared += len(asked)
     try:
         model = versions.loaded(version)
+        declared = model.declaration.fingerprint
     except FingerprintMismatch as error:
-        found = [
-            _difference(sequence, decision, "score", "declaration", decision.fingerprint, error.found)
-            for sequence, decision in decisions
-        ]
-        report.add("score", len(decisions), found)
-        tally.different += len(decisions)
+        declared = error.found
+    if declared not in pasts:
+        report.add("score", len(asked), (_score_difference(each, "declaration", each.decision.fingerprint, declared)
+                                         for each in asked))  # fmt: skip
+        tally.different += len(asked)
         return {}
-    recomputed = inputs(transactions, history)
-    width = history.shape[1]
-    journaled = inputs(
-        [decision.transaction for _, decision in decisions],
-        np.array([decision.history if len(decision.history) == width else (0,) * width for _, decision in decisions],
-                 np.int64),
-    )  # fmt: skip
+    past = pasts[declared]
+    rows = [each.row for each in asked]
+    recomputed = inputs([parsed[row] for row in rows], past.history[rows])
+    numbered = [(each.sequence, each.decision) for each in asked]
+    told = journaled(numbered, len(past.names), None if declared == next(iter(pasts)) else declared)
+    as_journaled = inputs([each.decision.transaction for each in asked], told.history)
     ours = _reversed(lambda given: model.call("transform", given), recomputed)
-    theirs = _in_parts(lambda given: model.call("transform", given), journaled, len(decisions))
-    report.add("features", len(decisions), _features(decisions, ours, theirs))
+    theirs = _in_parts(lambda given: model.call("transform", given), as_journaled, len(asked))
+    report.add("features", len(asked), _features(asked, ours, theirs))
     values = _reversed(lambda given: {"score": model.score(given)}, recomputed)["score"]
-    different = list(_scores(decisions, values, version))
+    different = list(_scores(asked, values, version))
     tally.different += len(different)
-    report.add("score", len(decisions), different)
-    return dict(zip(rows, values.astype(np.float64).tolist(), strict=True))
+    report.add("score", len(asked), different)
+    return {
+        each.row: value for each, value in zip(asked, values.astype(np.float64).tolist(), strict=True) if each.deciding
+    }
 
 
 Outputs = dict[str, np.ndarray]
@@ -158,20 +176,22 @@ def _in_parts(call: Callable[[dict[str, Any]], Outputs], given: dict[str, Any], 
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def _features(decisions: Sequence[Numbered], ours: Outputs, theirs: Outputs) -> Iterator[Difference]:
+def _features(asked: Sequence[_Asked], ours: Outputs, theirs: Outputs) -> Iterator[Difference]:
     for name, values in ours.items():
         for n in np.flatnonzero(unequal(values, theirs[name])).tolist():
-            yield _difference(*decisions[n], "features", name, bits(theirs[name][n]), bits(values[n]))
+            each = asked[n]
+            shown = bits(theirs[name][n]), bits(values[n])
+            yield _difference(each.sequence, each.decision, "features", name, *shown, version=each.score.model_version)
 
 
-def _scores(decisions: Sequence[Numbered], values: np.ndarray, version: int) -> Iterator[Difference]:
-    scored = np.array([decision.scores[0].value for _, decision in decisions], np.float64)
+def _scores(asked: Sequence[_Asked], values: np.ndarray, version: int) -> Iterator[Difference]:
+    scored = np.array([each.score.value for each in asked], np.float64)
     for n in np.flatnonzero(unequal(values.astype(np.float64), scored)).tolist():
         was, now = np.float64(scored[n]), np.float64(values[n])
         distance = distance_ulps(float(was), float(now))
         # A journaled score that is a float32, as it must be, is shown as one.
-        journaled, recomputed = (bits(each if distance is None else np.float32(each)) for each in (was, now))
-        yield _difference(*decisions[n], "score", f"version {version}", journaled, recomputed, distance)
+        told, ours = (bits(each if distance is None else np.float32(each)) for each in (was, now))
+        yield _score_difference(asked[n], f"version {version}", told, ours, distance)
 
 
 def _outcomes(
@@ -196,10 +216,17 @@ def _outcomes(
             yield _difference(sequence, decision, "outcome", "reasons", ", ".join(was) or "none", now)
 
 
+def _score_difference(asked: _Asked, name: str, was: str, now: str, distance: int | None = None) -> Difference:
+    return _difference(
+        asked.sequence, asked.decision, "score", name, was, now, distance=distance, version=asked.score.model_version
+    )
+
+
 def _difference(
     sequence: int, decision: Decision, layer: str, name: str, journaled: str, recomputed: str,
-    distance: int | None = None,
+    *, distance: int | None = None, version: int | None = None,
 ) -> Difference:  # fmt: skip
+    deciding = decision.scores[0].model_version if decision.scores else None
     return Difference(
         sequence=sequence,
         transaction_id=decision.transaction.transaction_id,
@@ -209,5 +236,5 @@ def _difference(
         recomputed=recomputed,
         distance_ulps=distance,
         fingerprint=decision.fingerprint,
-        model_version=decision.scores[0].model_version if decision.scores else None,
+        model_version=deciding if version is None else version,
     )

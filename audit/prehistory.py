@@ -14,14 +14,19 @@ def archive_before(data: Path, named: Path | None) -> tuple[Path | None, int | N
     Raises Refused when it is another archive than the snapshots name, InvalidSetting when they began without one.
     """
     digest, until_us = prehistory(data / "snapshots")
+    return archive_of(digest, data, named), until_us if digest else None
+
+
+def archive_of(digest: str, data: Path, named: Path | None) -> Path | None:
+    """The archive of this digest ("" for none), in the data folder when not named; raises as `archive_before`."""
     if not digest:
         if named is not None:
             raise InvalidSetting("options", "--archive", str(named), "no archive: the snapshots here began without one")
-        return None, None
+        return None
     archive = data / "archive" if named is None else named
     if (found := open_archive(archive).manifest.digest) != digest:
         raise Refused(
             f"archive {archive} has digest {found}, but the snapshots began with {digest}: "
             "name that archive with --archive"
         )
-    return archive, until_us
+    return archive

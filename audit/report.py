@@ -26,7 +26,8 @@ class Difference:
     """One value that is not the same; both as their bits and as people read them.
 
     distance_ulps: of two scores; fingerprint: the declaration that the record names; model_version: the one that the
-    record names, where a model was asked.
+    record names, where a model was asked; one named under `transaction_id` may be a place in a topic
+    (`topic/partition@offset`), where a message has no id.
     """
 
     sequence: int
@@ -72,10 +73,13 @@ class Report:
     differences: list[Difference] = field(default_factory=list)
     _kept: Counter[str] = field(default_factory=Counter)
 
-    def see(self, sequence: int) -> None:
-        """Note that an entry of this sequence number was compared."""
+    def see(self, sequence: int, at_ms: int | None = None) -> None:
+        """Note that an entry was compared; at_ms: when the journal's broker took it in."""
         self.first_sequence = sequence if self.first_sequence is None else min(self.first_sequence, sequence)
         self.last_sequence = sequence if self.last_sequence is None else max(self.last_sequence, sequence)
+        if at_ms is not None:
+            self.first_at_ms = at_ms if self.first_at_ms is None else min(self.first_at_ms, at_ms)
+            self.last_at_ms = at_ms if self.last_at_ms is None else max(self.last_at_ms, at_ms)
 
     @property
     def compared(self) -> dict[str, int]:

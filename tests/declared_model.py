@@ -35,6 +35,9 @@ def write(folder: Path) -> None:
     """Write the model into a folder that is not there yet."""
     import tensorflow as tf
 
+    from training.files import file_digests
+    from training.host import host_facts
+
     random = np.random.default_rng(5)
     width = len(HISTORY_NAMES) + len(NUMBERS) - 1
 
@@ -85,8 +88,9 @@ def write(folder: Path) -> None:
     )
     extra = unfinished / "assets.extra"
     extra.mkdir()
-    (extra / "plumbline.json").write_text(json.dumps({"version": 1, "fingerprint": fingerprint()}))
     (extra / "declaration.json").write_bytes(encode(DECLARATION))
+    card = {"version": 1, "fingerprint": fingerprint(), "host": host_facts(), "files": file_digests(unfinished)}
+    (extra / "plumbline.json").write_text(json.dumps(card))
     unfinished.rename(folder / "1")
 
 

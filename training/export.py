@@ -25,6 +25,8 @@ from features.grammar import Declaration, decode, encode
 from features.preprocessing import ROWS_MULTIPLE, index, padded, raw_spec, signature, vocabulary_table
 from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
+from training.files import file_digests
+from training.host import host_facts
 from training.model import Network
 
 Tensor = Any
@@ -131,15 +133,17 @@ def publish(
     """Make a saved model the next version under a base path, at one stroke; returns its folder, named by a number.
 
     folder: on the base path's own disk; card: what `plumbline.json` says beside the model, to which `fingerprint` and
-    `version` are added; policy: what `policy.json` holds; declaration: what `declaration.json` holds, in full.
+    `version` are added, the kind of host, and every other file's SHA-256; policy: what `policy.json` holds;
+    declaration: what `declaration.json` holds, in full.
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
     (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
+    digests, host = file_digests(folder), host_facts()
     while True:
         number = max(versions(base), default=0) + 1
-        facts = {"version": number, "fingerprint": declaration.fingerprint, **card}
+        facts = {"version": number, "fingerprint": declaration.fingerprint, **card, "host": host, "files": digests}
         text = json.dumps(facts, indent=2, ensure_ascii=False)
         (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
         try:

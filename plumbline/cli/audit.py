@@ -1,6 +1,5 @@
-"""`plumbline audit`: recomputes decisions of the journal by the batch path and compares every bit."""
+"""`plumbline audit`: recomputes decisions of the journal from raw messages and compares every bit."""
 
-import dataclasses
 import json
 import sys
 import time
@@ -10,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from audit.recorded import RecordedJournal
     from audit.report import Report
     from plumbline.settings import Settings
 
@@ -18,85 +18,96 @@ def audit(
     sequence: Annotated[
         str, typer.Option(help="Range of journal sequence numbers, such as 0:5000; open ends too.")
     ] = ":",
+    since: Annotated[
+        str | None, typer.Option(help="Only what was journaled from this UTC day or time on, such as 2026-01-31.")
+    ] = None,
+    until: Annotated[str | None, typer.Option(help="Only what was journaled before this UTC day or time.")] = None,
+    sample: Annotated[
+        str | None, typer.Option(help="Only this share of accounts, such as 1/100: always the same ones.")
+    ] = None,
+    journal: Annotated[Path | None, typer.Option(help="Folder of `plumbline keep`, read instead of Kafka.")] = None,
     archive: Annotated[
         Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
     ] = None,
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder of models. [default: models in the data folder]")
     ] = None,
+    report: Annotated[Path | None, typer.Option(help="Write a report that can be handed on: one HTML file.")] = None,
     record: Annotated[bool, typer.Option(help="Store the result, so that the console's audit light shows it.")] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Recompute decisions of the journal by the batch path and compare every bit; exit 1 on any difference."""
+    """Recompute decisions of the journal from raw messages and compare every bit; exit 1 on any difference."""
+    from audit.prehistory import archive_of
+    from audit.selection import parse_selection
     from plumbline.cli.quiet import import_tensorflow_quietly
-    from plumbline.errors import InvalidSetting, Refused
+    from plumbline.errors import Refused
     from plumbline.settings import load
-    from streaming.snapshot import prehistory
 
     settings = load()
-    first, last = _range(sequence)
-    digest, until_us = prehistory(settings.data_path / "snapshots")
-    if digest and archive is None:
-        archive = settings.data_path / "archive"
-    from archive.layout import open_archive
-
-    if digest and archive is not None and (found := open_archive(archive).manifest.digest) != digest:
-        raise Refused(
-            f"archive {archive} has digest {found}, but the snapshots began with {digest}: "
-            "name that archive with --archive"
-        )
-    if archive is not None and not digest:
-        raise InvalidSetting("audit", "--archive", str(archive), "no archive: the snapshots here began without one")
+    selection = parse_selection(sequence, since, until, sample)
+    if report is not None and not report.absolute().parent.is_dir():
+        raise Refused(f"{report} cannot be written: {report.absolute().parent} is no folder")
+    read, prefix, before = _journal(settings, journal)
+    past = archive_of(before[0], settings.data_path, archive)
     import_tensorflow_quietly()
+    from audit.models import Versions
+    from audit.page import render
     from audit.run import Audited
     from audit.run import audit as run
+    from audit.summary import as_facts, summary
 
     started_at = time.time_ns() // 1000
-    report = run(
-        Audited(
-            bootstrap=settings.kafka_bootstrap,
-            prefix=settings.topic_prefix,
-            models=(models_dir or settings.data_path / "models") / settings.model_name,
-            archive=archive,
-            archive_until_us=until_us,
-            first=first,
-            last=last,
-        ),
-        lambda step: print(f"audit: {step}", file=sys.stderr, flush=True),
+    models = (models_dir or settings.data_path / "models") / settings.model_name
+    asked = Audited(
+        journal=read,
+        prefix=prefix,
+        versions=Versions(models),
+        archive=past,
+        archive_until_us=before[1],
+        remembered=settings.remembered_transactions,
+        selection=selection,
     )
+    found = run(asked, lambda step: print(f"audit: {step}", file=sys.stderr, flush=True))
+    finished_at = time.time_ns() // 1000
     if record:
-        _record(settings, report, started_at)
-    facts = {
-        "compared": report.compared["history"],
-        "different": report.decisions_different,
-        **{f"{layer}_compared": count for layer, count in report.compared.items()},
-        **{f"{layer}_different": count for layer, count in report.different.items()},
-        "unscored": report.unscored,
-        "first_sequence": report.first_sequence,
-        "last_sequence": report.last_sequence,
-    }
+        _record(settings, found, started_at, finished_at)
+    told = summary(asked, found, before[0], started_at, finished_at)
+    if report is not None:
+        report.write_text(render(told), encoding="utf-8")
     if as_json:
-        print(json.dumps({**facts, "differences": [dataclasses.asdict(each) for each in report.differences]}))
+        print(json.dumps(as_facts(told)))
     else:
-        for layer, count in report.compared.items():
-            print(f"{layer:>8}: {count:,} compared, {report.different[layer]:,} different")
-        for each in report.differences:
-            print(f"{each.sequence} {each.transaction_id} {each.layer} {each.name}: journaled {each.journaled}, "
-                  f"recomputed {each.recomputed}: {each.cause}")  # fmt: skip
-    if report.decisions_different:
+        _print(found)
+    if found.decisions_different:
         raise typer.Exit(1)
 
 
-def _range(text: str) -> tuple[int, int | None]:
-    from plumbline.errors import InvalidSetting
+def _journal(settings: "Settings", folder: Path | None) -> "tuple[RecordedJournal, str, tuple[str, int | None]]":
+    """The journal, its topics' prefix, and the archive before it: digest ("" for none) and how far it was taken."""
+    from archive.kept import KeptJournal
+    from audit.recorded import LiveJournal
+    from streaming.snapshot import prehistory
 
-    first, colon, last = text.partition(":")
-    if not colon or not (first + "0").isdigit() or not (last + "0").isdigit():
-        raise InvalidSetting("audit", "--sequence", text, "A:B with whole numbers, such as 0:5000 or 100:")
-    return int(first or 0), int(last) if last else None
+    if folder is not None:
+        journal = KeptJournal(folder)
+        return journal, journal.kept.prefix, (journal.kept.archive_digest, journal.kept.archive_until_us)
+    live = LiveJournal(settings.kafka_bootstrap, settings.topic_prefix)
+    return live, settings.topic_prefix, prehistory(settings.data_path / "snapshots")
 
 
-def _record(settings: "Settings", report: "Report", started_at: int) -> None:
+def _print(report: "Report") -> None:
+    for layer, tally in report.layers.items():
+        print(f"{layer:>11}: {tally.compared:,} compared, {tally.different:,} different")
+    if report.raw_missing:
+        print(f"{report.raw_missing:,} messages are kept nowhere any longer: their parsed form stood in for them")
+    for each in report.differences:
+        print(f"{each.sequence} {each.transaction_id} {each.layer} {each.name}: journaled {each.journaled}, "
+              f"recomputed {each.recomputed}: {each.cause}")  # fmt: skip
+
+
+def _record(settings: "Settings", report: "Report", started_at: int, finished_at: int) -> None:
+    import dataclasses
+
     from store.audits import record_audit
     from store.engine import open_engine, transaction
 
@@ -106,10 +117,10 @@ def _record(settings: "Settings", report: "Report", started_at: int) -> None:
             record_audit(
                 session,
                 started_at=started_at,
-                finished_at=time.time_ns() // 1000,
+                finished_at=finished_at,
                 first_sequence=report.first_sequence or 0,
                 last_sequence=report.last_sequence or 0,
-                compared=report.compared["history"],
+                compared=report.decisions,
                 different=report.decisions_different,
                 detail=[dataclasses.asdict(each) for each in report.differences],
             )

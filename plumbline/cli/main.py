@@ -40,6 +40,7 @@ VERBS: Final[dict[str, str]] = {
     "replay": "Compute one past decision again, field by field.",
     "conservation": "Count what became of every acknowledged message.",
     "drift": "Compare the last day with what models were trained on.",
+    "keep": "Copy the journal and its messages into files.",
     "migrate": "Bring the SQL tables to the newest version.",
     "users": "Add, list or disable log-ins of the console.",
     "web": "Run the analysts' console.",

@@ -1,38 +1,42 @@
-"""The audit: 0 different on an honest journal; one changed bit in a record shows in its layer, and nowhere else."""
+"""The audit by its command: 0 different on an honest journal, and every planted fault in its layer, with its cause."""
 
 import contextlib
+import dataclasses
 import datetime
 import json
+import re
+import shutil
 import sqlite3
 
 import msgspec
 import numpy as np
 import pytest
 
+from archive.kept import KeptJournal
 from archive.rows import labels_of, transactions_of
 from archive.simulation.run import Plan, simulate
+from audit.causes import Cause
+from audit.selection import Sample
 from features.declaration import DECLARATION, fingerprint
 from features.grammar import encode
-from plumbline import label as labels
 from plumbline import transaction as transactions
 from plumbline.cli import main as cli
 from plumbline.decision import Decision, Outcome, Score
-from plumbline.journal import ControlApplied
-from plumbline.policy import Policy
+from plumbline.journal import Conflict, LabelApplied, Rejected
 from plumbline.transaction import DAY_US
 from serving.columns import NAMES, TEXTS
 from streaming.backfill import backfill
-from streaming.batch import process
+from streaming.keep import keep
 from streaming.known import Known
 from streaming.model import Model
 from streaming.state import State
 from tests.declared_model import declared_models
-from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, told
-from tests.journal_writer import JournalWriter, read_topic
+from tests.fakes import NOW, Clock, FakeClient, fake_model, payment, raw
+from tests.recorded import account_of, decided, keep_in, records, small_stream, write_to_kafka
 
 pytestmark = pytest.mark.slow
 
-POLICY = Policy(version="audited", review_at=0.3, decline_at=0.6)
+COUNT = 300
 
 
 @pytest.fixture(scope="module")
@@ -67,99 +71,174 @@ def served(models):
     return Model(InProcess(), Clock())
 
 
-def decided(state, served, batches):
-    """The journal that a scorer would write for batches of (transactions, labels), each a list of raw messages."""
-    topics = {name: Numbered(name) for name in ("transactions", "labels")}
-    state.policy = POLICY
-    found = [ControlApplied(policy=POLICY, source=None, journaled_at=NOW)]
-    for paid, said in batches:
-        found += process(
-            state,
-            served,
-            transaction=[topics["transactions"].message(each) for each in paid],
-            label=[topics["labels"].message(each) for each in said],
-            now_us=NOW,
-        ).entries
-    return found
-
-
-def written(kafka, prefix, entries):
-    with contextlib.closing(JournalWriter(kafka.bootstrap, prefix)) as writer:
-        writer.write(entries)
+@pytest.fixture(scope="module")
+def honest(served):
+    """An honest journal."""
+    return decided(State(Known(10_000)), served, small_stream(COUNT))
 
 
 @pytest.fixture
-def asked(kafka, topic_prefix, models, tmp_path, monkeypatch, capsys):
-    """Runs the command on the test's own journal and data folder; returns exit code, JSON and error text."""
-    monkeypatch.setenv("PLUMBLINE_KAFKA_BOOTSTRAP", kafka.bootstrap)
-    monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", topic_prefix)
-    monkeypatch.setenv("PLUMBLINE_DATA_DIR", str(tmp_path))
+def asked(models, tmp_path, monkeypatch, capsys):
+    """Runs the command on a data folder of the test's own; returns exit code, JSON and error text."""
+    monkeypatch.setenv("PLUMBLINE_DATA_DIR", str(tmp_path / "data"))
+    (tmp_path / "data").mkdir()
 
     def ask(*arguments, models_dir=models):
-        code = cli.run(["audit", "--json", "--models-dir", str(models_dir), *arguments])
+        code = cli.run(["audit", "--json", "--models-dir", str(models_dir), *map(str, arguments)])
         captured = capsys.readouterr()
         return code, json.loads(captured.out) if captured.out else None, captured.err
 
     return ask
 
 
-def small_stream(count):
-    """Batches of payments, some of them bad or repeated, with a fraud label now and then."""
-    for begin in range(0, count, 50):
-        paid = [raw(payment(n)) for n in range(begin, begin + 50)]
-        yield [*paid, paid[3], b"not a payment"], [raw(told(begin, begin - 20))] if begin else []
+@pytest.fixture
+def audited(asked, tmp_path):
+    """Runs the command on a journal that is kept in files."""
+
+    def ask(of, *arguments, **more):
+        folder = tmp_path / "kept"
+        shutil.rmtree(folder, ignore_errors=True)
+        return asked("--no-record", "--journal", keep_in(folder, of), *arguments, **more)
+
+    return ask
 
 
-def altered(decision, **changes):
-    return msgspec.structs.replace(decision, **changes)
+def shown(found):
+    """What the differences say: (layer, name) and the cause, by transaction."""
+    by_transaction = {}
+    for each in found["differences"]:
+        by_transaction.setdefault(each["transaction_id"], {})[each["layer"], each["name"]] = Cause(each["cause"])
+    return by_transaction
 
 
-def test_each_changed_record_shows_in_its_layer_alone(kafka, topic_prefix, served, asked):
-    entries = decided(State(Known(10_000)), served, small_stream(300))
-    honest = entries[:]
-    at = [n for n, each in enumerate(entries) if isinstance(each, Decision)]
+def test_an_honest_journal_has_no_difference_in_any_layer(audited, honest):
+    code, found, error = audited(honest)
+    assert (code, found["different"], found["differences"]) == (cli.DONE, 0, []), error
+    decisions = len(honest.at(Decision))
+    assert found["compared"] == COUNT == decisions
+    for layer in ("history", "sweep", "features", "score", "outcome"):
+        assert found[f"{layer}_compared"] == decisions, layer
+    assert found["intake_compared"] == len(honest.entries)
+    assert found["transaction_compared"] == len(honest.entries) - 1, "all but the policy that no message brought"
+    assert (found["first_sequence"], found["last_sequence"]) == (0, len(honest.entries) - 1)
+    assert {each.effect for each in honest.entries if isinstance(each, LabelApplied)} == {
+        "counted", "repeated", "not_fraud", "unknown_transaction",
+    }  # fmt: skip
+    assert honest.at(Conflict)
+    assert honest.at(Rejected)
+    assert found["versions"][0]["changed"] == []
+    assert found["versions"][0]["same_host"] is True
+
+
+def test_each_changed_record_shows_in_its_layer_with_its_cause_and_nowhere_else(audited, honest):
+    at = honest.at(Decision)
+    entries = honest.entries
     scored = entries[at[40]].scores[0].value
     ulp = float(np.nextafter(np.float32(scored), np.float32(1)))
-    entries[at[10]] = altered(entries[at[10]], history=(entries[at[10]].history[0] + 1, *entries[at[10]].history[1:]))
-    entries[at[40]] = altered(entries[at[40]], scores=(Score(1, ulp),))
     other = {Outcome.APPROVE: Outcome.DECLINE}.get(entries[at[70]].outcome, Outcome.APPROVE)
-    entries[at[70]] = altered(entries[at[70]], outcome=other)
-    entries[at[100]] = altered(entries[at[100]], policy_version="ghost")
-    written(kafka, topic_prefix, entries)
+    counted = next(n for n in honest.at(LabelApplied) if entries[n].effect == "counted")
+    conflict = next(n for n in honest.at(Conflict) if entries[n].identical)
 
-    code, found, _ = asked("--no-record")
+    def changed(n, **changes):
+        return msgspec.structs.replace(entries[n], **changes)
+
+    amount = msgspec.structs.replace(entries[at[130]].transaction, amount_minor=1)
+    planted = honest.with_entries(
+        {
+            at[10]: changed(at[10], history=(entries[at[10]].history[0] + 1, *entries[at[10]].history[1:])),
+            at[40]: changed(at[40], scores=(Score(1, ulp),)),
+            at[70]: changed(at[70], outcome=other),
+            at[100]: changed(at[100], policy_version="ghost"),
+            at[130]: changed(at[130], transaction=amount),
+            at[160]: changed(at[160], fingerprint="0" * 16),
+            counted: changed(counted, effect="repeated"),
+            conflict: changed(conflict, identical=False),
+        }
+    )
+    code, found, _ = audited(planted)
     assert code == cli.FAILED
-    assert found["compared"] == len(at) == 300
-    shown = {}
-    for each in found["differences"]:
-        shown.setdefault(each["transaction_id"], set()).add((each["layer"], each["name"]))
-    changed = [honest[at[n]].transaction.transaction_id for n in (10, 40, 70, 100)]
-    assert set(shown) == set(changed)
-    assert ("history", "account_count_10m") in shown[changed[0]]
-    assert {layer for layer, _ in shown[changed[0]]} <= {"history", "features"}
-    assert shown[changed[1]] == {("score", "version 1")}
-    assert shown[changed[2]] == {("outcome", "outcome")}
-    assert shown[changed[3]] == {("outcome", "policy_version")}
-    assert (found["history_different"], found["score_different"], found["outcome_different"]) == (1, 1, 2)
-    bits = next(each for each in found["differences"] if each["layer"] == "score")
-    assert bits["journaled"].startswith("0x")
-    assert bits["journaled"] != bits["recomputed"]
+    told = shown(found)
+    ids = {n: entries[at[n]].transaction.transaction_id for n in (10, 40, 70, 100, 130, 160)}
+    label, again = entries[counted].label.transaction_id, entries[conflict].transaction.transaction_id
+    assert set(told) == {*ids.values(), label, again}
+    first = told[ids[10]]
+    assert first["history", "account_count_10m"] is first["sweep", "account_count_10m"] is Cause.RECORD
+    assert {cause for (layer, _), cause in first.items() if layer == "features"} == {Cause.FOLLOWS}
+    assert {layer for layer, _ in first} == {"history", "sweep", "features"}
+    assert told[ids[40]] == {("score", "version 1"): Cause.RECORD}
+    assert told[ids[70]] == {("outcome", "outcome"): Cause.RECORD}
+    assert told[ids[100]][("outcome", "policy_version")] is Cause.POLICY
+    assert told[ids[130]].pop(("transaction", "amount_minor")) is Cause.RECORD
+    assert set(told[ids[130]].values()) <= {Cause.FOLLOWS}
+    assert set(told[ids[160]].values()) == {Cause.DECLARATION}
+    assert told[label] == {("intake", "entry"): Cause.RECORD}
+    assert told[again] == {("intake", "entry"): Cause.RECORD}
+    score = next(each for each in found["differences"] if each["layer"] == "score")
+    assert score["distance_ulps"] == 1
+    assert re.fullmatch(r"0x[0-9a-f]{8} \(.*\)", score["journaled"])
+    assert score["journaled"] != score["recomputed"]
 
-    first_clean = at[101]
-    offsets = offsets_of(kafka, topic_prefix)
-    code, found, _ = asked("--no-record", "--sequence", f"{offsets[first_clean]}:{offsets[first_clean + 60]}")
+
+def test_a_record_taken_away_and_one_added_show_alone(audited, honest):
+    at = honest.at(Decision)
+    gone = honest.entries[at[50]].transaction.transaction_id
+    code, found, _ = audited(honest.without_entry(at[50]))
+    assert (code, shown(found)) == (cli.FAILED, {gone: {("intake", "entry"): Cause.MISSING}})
+    each = found["differences"][0]
+    assert (each["journaled"], each["recomputed"], each["sequence"]) == ("absent", "decision", at[50])
+
+    label = next(n for n in honest.at(LabelApplied) if honest.entries[n].effect == "counted")
+    code, found, _ = audited(honest.without_entry(label))
+    assert shown(found) == {honest.entries[label].label.transaction_id: {("intake", "entry"): Cause.MISSING}}
+
+    forged = honest.entries[at[60]]
+    source = msgspec.structs.replace(forged.source, offset=10**6)
+    transaction = msgspec.structs.replace(forged.transaction, transaction_id="forged")
+    added = msgspec.structs.replace(forged, source=source, transaction=transaction)
+    code, found, _ = audited(type(honest)(honest.prefix, [*honest.entries, added], honest.messages))
+    assert set(shown(found)) == {"forged"}
+    assert shown(found)["forged"]["transaction", "message"] is Cause.EXTRA
+    assert shown(found)["forged"]["sweep", "row"] is Cause.FOLLOWS
+
+    again = honest.entries[at[60]]
+    code, found, _ = audited(type(honest)(honest.prefix, [*honest.entries, again], honest.messages))
+    assert set(shown(found)) == {forged.transaction.transaction_id}
+    assert found["intake_different"] == 1
+
+
+def test_without_the_messages_the_journaled_form_stands_in_and_is_counted(audited, honest):
+    code, found, _ = audited(honest.without_messages())
     assert (code, found["different"]) == (cli.DONE, 0)
-    assert 0 < found["compared"] <= 61
-    assert offsets[first_clean] <= found["first_sequence"] <= found["last_sequence"] <= offsets[first_clean + 60]
+    assert found["raw_missing"] == len(honest.entries) - 1
+    assert found["transaction_compared"] == 0
+    assert found["sweep_compared"] == COUNT
 
 
-def offsets_of(kafka, prefix):
-    return [each.offset for each in read_topic(kafka.bootstrap, f"{prefix}decisions")]
-
-
-def test_an_honest_journal_after_an_archive_has_no_difference_and_the_light_is_green(
-    kafka, topic_prefix, served, asked, tmp_path, capsys
+def test_the_broker_itself_and_its_kept_copy_are_audited_alike(
+    kafka, topic_prefix, served, asked, tmp_path, monkeypatch
 ):
+    monkeypatch.setenv("PLUMBLINE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", topic_prefix)
+    of = decided(State(Known(10_000)), served, small_stream(150), topic_prefix)
+    at = of.at(Decision)
+    planted = of.without_entry(at[100]).with_entry(at[20], history=(9, *of.entries[at[20]].history[1:]))
+    write_to_kafka(kafka.bootstrap, planted)
+    code, live, _ = asked("--no-record")
+    assert (code, live["compared"], live["journal"]) == (
+        cli.FAILED, 149, f"kafka://{kafka.bootstrap}/{topic_prefix}decisions",
+    )  # fmt: skip
+    assert {each["name"] for each in live["differences"] if each["layer"] != "features"} == {
+        "account_count_10m", "entry",
+    }  # fmt: skip
+    folder = tmp_path / "kept"
+    keep(folder, kafka.bootstrap, topic_prefix, ("", None), tell=lambda rows: None, block_sequences=70)
+    code, kept, _ = asked("--no-record", "--journal", folder)
+    assert kept["differences"] == live["differences"]
+    of_both = {name: value for name, value in live.items() if name.endswith(("_compared", "_different"))}
+    assert of_both.items() <= kept.items()
+
+
+def test_an_honest_journal_after_an_archive_has_no_difference(served, asked, tmp_path):
     start = datetime.datetime.fromtimestamp(NOW // 10**6, datetime.UTC).date() - datetime.timedelta(days=40)
     plan = Plan(accounts=40, days=36, start=start, seed=9, transactions_per_account_day=0.6, fraud_rate=0.05)
     archive = simulate(plan, tmp_path / "archive")
@@ -172,65 +251,216 @@ def test_an_honest_journal_after_an_archive_has_no_difference_and_the_light_is_g
         else:
             said += [msgspec.json.encode(each) for each in labels_of(batch)]
     assert len(said) > 3
-    assert labels.parse(said[0], NOW).verdict == "fraud"
-    edges = range(0, len(paid) + 1, 40)
-    batches = [(paid[at : at + 40], said if at == 80 else []) for at in edges]
-    entries = decided(state, served, batches)
-    written(kafka, topic_prefix, entries)
-    assert cli.run(["migrate"]) == cli.DONE
-    capsys.readouterr()
-
-    code, found, error = asked()
+    batches = [(paid[at : at + 40], said if at == 80 else []) for at in range(0, len(paid), 40)]
+    of = decided(state, served, batches)
+    folder = keep_in(tmp_path / "kept", of, (archive.manifest.digest, live))
+    code, found, error = asked("--no-record", "--journal", folder, "--archive", archive.path)
     assert (code, found["different"], found["differences"]) == (cli.DONE, 0, []), error
-    assert found["compared"] == found["score_compared"] == len(paid)
-    with contextlib.closing(sqlite3.connect(tmp_path / "plumbline.db")) as store:
-        assert store.execute("SELECT compared, different FROM audits").fetchall() == [(len(paid), 0)]
+    assert found["compared"] == found["score_compared"] == found["history_compared"] == len(paid)
+    assert found["archive_digest"] == archive.manifest.digest
 
-    plan = Plan(accounts=40, days=36, start=start, seed=10, transactions_per_account_day=0.6, fraud_rate=0.05)
-    other = simulate(plan, tmp_path / "other")
-    code, _, error = asked("--archive", str(other.path))
+    other = simulate(dataclasses.replace(plan, seed=10), tmp_path / "other")
+    code, _, error = asked("--no-record", "--journal", folder, "--archive", other.path)
     assert code == cli.FAILED
     assert f"has digest {other.manifest.digest}, but the snapshots began with {archive.manifest.digest}" in error
 
-    code, _, error = asked(models_dir=tmp_path / "nowhere")
+
+def test_another_model_file_is_told_for_every_score(audited, honest, models, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(models / "plumbline" / "1", other / "plumbline" / "1")
+    card = other / "plumbline" / "1" / "assets.extra" / "plumbline.json"
+    said = json.loads(card.read_text())
+    said["files"]["saved_model.pb"] = "0" * 64
+    card.write_text(json.dumps(said))
+    at = honest.at(Decision)
+    planted = honest.with_entries({n: msgspec.structs.replace(honest.entries[n], scores=(Score(1, 0.5),)) for n in at})
+    code, found, _ = audited(planted, models_dir=other)
+    assert code == cli.FAILED
+    causes = {each["cause"] for each in found["differences"] if each["layer"] == "score"}
+    assert causes == {Cause.FILES.value}
+    assert found["versions"][0]["changed"] == ["saved_model.pb"]
+
+    said["host"]["machine"] = "another"
+    del said["files"]
+    card.write_text(json.dumps(said))
+    near = {
+        n: msgspec.structs.replace(
+            each, scores=(Score(1, float(np.nextafter(np.float32(each.scores[0].value), np.float32(1)))),)
+        )
+        for n in at
+        if n % 3 == 0 and isinstance(each := honest.entries[n], Decision)
+    }
+    code, found, _ = audited(honest.with_entries(near), models_dir=other)
+    causes = {each["cause"] for each in found["differences"] if each["layer"] == "score"}
+    assert causes == {Cause.HOST.value}
+    assert (found["versions"][0]["changed"], found["versions"][0]["same_host"]) == (None, False)
+
+
+def test_a_model_of_another_declaration_is_told(audited, honest, models, tmp_path):
+    other = tmp_path / "other"
+    shutil.copytree(models / "plumbline" / "1", other / "plumbline" / "1")
+    card = other / "plumbline" / "1" / "assets.extra" / "plumbline.json"
+    card.write_text(json.dumps({"version": 1, "fingerprint": "f" * 16}))
+    code, found, _ = audited(honest, models_dir=other)
+    assert code == cli.FAILED
+    assert found["score_different"] == COUNT
+    assert {each["cause"] for each in found["differences"]} == {Cause.DECLARATION.value}
+
+
+def test_files_of_a_version_that_are_gone_are_asked_for(audited, honest, tmp_path):
+    code, _, error = audited(honest, models_dir=tmp_path / "nowhere")
     assert code == cli.FAILED
     assert f"{tmp_path / 'nowhere' / 'plumbline' / '1'} is not there: bring its files" in error
 
 
-def test_a_journal_that_grows_meanwhile_is_audited_up_to_where_it_ended(kafka, topic_prefix, models, served):
-    from audit.run import Audited, audit
+def test_ranges_compare_what_lies_in_them_and_no_more(audited, honest):
+    """Each entry here was journaled a second after the one before."""
+    at = honest.at(Decision)
+    planted = honest.with_entry(at[10], history=tuple(each + 1 for each in honest.entries[at[10]].history))
+    start = records(honest)[0].appended_at_ms
 
-    entries = decided(State(Known(10_000)), served, small_stream(200))
-    half = next(n for n in range(100, 200) if isinstance(entries[n], Decision))
-    with contextlib.closing(JournalWriter(kafka.bootstrap, topic_prefix)) as writer:
-        writer.write(entries[:half])
-        report = audit(
-            Audited(kafka.bootstrap, topic_prefix, models / "plumbline", None, None),
-            lambda step: writer.write(entries[half:]) if step == "comparing" else None,
-        )
-    assert report.differences == []
-    assert report.decisions == sum(isinstance(each, Decision) for each in entries[:half])
+    def moment(sequence):
+        return f"{np.datetime64(start + sequence * 1000, 'ms')}"
 
+    def compared(*options):
+        code, found, error = audited(planted, *options)
+        assert (code == cli.FAILED) == (found["different"] > 0), error
+        return found["compared"], found["different"] > 0, found["first_sequence"], found["last_sequence"]
 
-def test_decisions_without_a_model_are_counted_and_an_empty_journal_is_fine(kafka, topic_prefix, asked):
-    written(kafka, topic_prefix, [])
-    code, found, _ = asked("--no-record")
+    whole = len(honest.entries)
+    assert compared("--sequence", f"{at[11]}:{at[70]}") == (60, False, at[11], at[70])
+    assert compared("--sequence", f"{at[10]}:{at[10]}") == (1, True, at[10], at[10])
+    assert compared("--since", moment(at[11])) == (COUNT - 11, False, at[11], whole - 1)
+    assert compared("--until", moment(at[10])) == (10, False, 0, at[10] - 1)
+    both = ("--since", moment(at[5]), "--until", moment(at[20]), "--sequence", f"{at[8]}:{at[12]}")
+    assert compared(*both) == (5, True, at[8], at[12])
+    code, found, _ = audited(planted, "--sequence", "100000:")
     assert (code, found["compared"], found["first_sequence"]) == (cli.DONE, 0, None)
+
+
+def test_a_sample_is_the_whole_audit_of_its_accounts(audited, served):
+    def paid(n):
+        return raw(payment(n, account_id=f"account-{n % 37}"))
+
+    batches = [([paid(n) for n in range(begin, begin + 60)], []) for begin in range(0, 240, 60)]
+    of = decided(State(Known(10_000)), served, batches)
+    at = of.at(Decision)
+    planted = of.with_entries(
+        {n: msgspec.structs.replace(of.entries[n], history=(7, *of.entries[n].history[1:])) for n in at[::9]}
+    )
+    _, whole, _ = audited(planted)
+    _, some, _ = audited(planted, "--sample", "1/3")
+    sample = Sample(1, 3)
+    ours = {
+        each.transaction.transaction_id for each in of.entries if sample.takes(account_of(each)) and account_of(each)
+    }
+    assert 0 < len(ours) < 240
+    assert some["compared"] == some["history_compared"] == len(ours)
+
+    def told(differences):
+        # Of a few entries it cannot be said whether their neighbours agree, so that the cause may be another. Of
+        # features, which are many, only the first are listed.
+        return sorted(
+            json.dumps({**each, "cause": ""}, sort_keys=True)
+            for each in differences
+            if each["layer"] != "features" and each["transaction_id"] in ours
+        )
+
+    assert told(whole["differences"])
+    assert told(some["differences"]) == told(whole["differences"])
+    assert {each["transaction_id"] for each in some["differences"]} <= ours
+
+
+def test_decisions_without_a_model_are_counted_and_an_empty_journal_is_fine(audited):
     client = FakeClient()
     client.down = True
-    written(kafka, topic_prefix, decided(State(Known(100)), fake_model(client), [([raw(payment(1))], [])]))
-    code, found, _ = asked("--no-record")
+    alone = decided(State(Known(100)), fake_model(client), [([raw(payment(1))], [])])
+    code, found, _ = audited(alone)
     assert (code, found["different"], found["unscored"], found["score_compared"]) == (cli.DONE, 0, 1, 0)
+    nothing = decided(State(Known(100)), fake_model(client), [])
+    code, found, _ = audited(nothing)
+    assert (code, found["compared"], found["different"]) == (cli.DONE, 0, 0)
 
 
-@pytest.mark.parametrize("text", ["5", "a:b", "-3:4", "1:2:3"])
-def test_a_range_that_is_none_is_told_before_anything_is_loaded(asked, text):
-    code, _, error = asked("--sequence", text)
+def test_a_policy_of_the_same_name_is_the_one_that_was_in_force(audited, served):
+    state = State(Known(1000))
+    first = decided(state, served, [([raw(payment(n)) for n in range(20)], [])])
+    second = decided(
+        state, served, [([raw(payment(n)) for n in range(20, 40)], [])],
+        policy=msgspec.structs.replace(first.entries[0].policy, review_at=0.0, decline_at=0.0),
+    )  # fmt: skip
+    moved = [
+        msgspec.structs.replace(each, source=msgspec.structs.replace(each.source, offset=each.source.offset + 20))
+        if each.source
+        else each
+        for each in second.entries
+    ]
+    messages = first.messages | {(topic, offset + 20): raw for (topic, offset), raw in second.messages.items()}
+    code, found, _ = audited(type(first)(first.prefix, first.entries + moved, messages))
+    assert (code, found["different"], found["compared"]) == (cli.DONE, 0, 40)
+
+
+@pytest.mark.parametrize(
+    ("options", "said"),
+    [
+        (("--sequence", "5"), "A:B with whole numbers"),
+        (("--sequence", "a:b"), "A:B with whole numbers"),
+        (("--sequence", "-3:4"), "A:B with whole numbers"),
+        (("--sequence", "1:2:3"), "A:B with whole numbers"),
+        (("--sequence", "9:3"), "A at most B"),
+        (("--since", "yesterday"), "a day such as 2026-01-31"),
+        (("--until", "2026-13-01"), "a day such as 2026-01-31"),
+        (("--since", "2026-01-02", "--until", "2026-01-02"), "a time after --since 2026-01-02"),
+        (("--sample", "0/5"), "a share of the accounts such as 1/100"),
+        (("--sample", "3/2"), "a share of the accounts such as 1/100"),
+        (("--sample", "1%"), "a share of the accounts such as 1/100"),
+    ],
+)
+def test_a_bad_option_is_told_before_anything_is_loaded(asked, options, said):
+    code, _, error = asked(*options)
     assert code == cli.USAGE
-    assert "A:B with whole numbers" in error
+    assert said in error
 
 
-def test_an_archive_where_none_was_backfilled_is_refused(asked, tmp_path):
-    code, _, error = asked("--archive", str(tmp_path / "archive"))
+def test_an_archive_where_none_was_backfilled_is_refused(audited, honest, tmp_path):
+    code, _, error = audited(honest, "--archive", tmp_path / "archive")
     assert code == cli.USAGE
     assert "no archive: the snapshots here began without one" in error
+
+
+def test_a_report_that_cannot_be_written_is_told_before_the_work(asked, tmp_path):
+    code, _, error = asked("--report", tmp_path / "no" / "report.html")
+    assert code == cli.FAILED
+    assert "is no folder" in error
+
+
+def test_a_kept_journal_that_was_changed_is_refused(audited, honest, asked, tmp_path):
+    folder = keep_in(tmp_path / "mine", honest)
+    block = sorted(folder.glob("*.parquet"))[1]
+    whole = block.read_bytes()
+    block.write_bytes(whole[:-9] + bytes([whole[-9] ^ 1]) + whole[-8:])
+    code, _, error = asked("--no-record", "--journal", folder)
+    assert code == cli.FAILED
+    assert f"{block.name} is" in error
+    assert "the file was changed or damaged" in error
+    block.unlink()
+    code, _, error = asked("--no-record", "--journal", folder)
+    assert code == cli.FAILED
+    assert "a readable block" in error
+    code, _, error = asked("--no-record", "--journal", tmp_path / "nothing")
+    assert code == cli.FAILED
+    assert "make one with `plumbline keep`" in error
+
+
+def test_the_result_is_stored_for_the_audit_light(asked, audited, honest, tmp_path, capsys):
+    assert cli.run(["migrate"]) == cli.DONE
+    capsys.readouterr()
+    code, found, error = asked("--journal", keep_in(tmp_path / "mine", honest), "--report", tmp_path / "report.html")
+    assert code == cli.DONE, error
+    with contextlib.closing(sqlite3.connect(tmp_path / "data" / "plumbline.db")) as store:
+        stored = store.execute("SELECT compared, different, last_sequence FROM audits").fetchall()
+    assert stored == [(COUNT, 0, found["last_sequence"])]
+    page = (tmp_path / "report.html").read_text()
+    assert "0 differences" in page
+    assert KeptJournal(tmp_path / "mine").digest in page
+    assert found["versions"][0]["digests"]["saved_model.pb"] in page

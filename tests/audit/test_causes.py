@@ -13,7 +13,7 @@ def found(layer, name="value", journaled="0x1", recomputed="0x2", fingerprint=OU
 
 
 def known(compared=1000, different=1, layers=(), **more):
-    return Evidence(OURS, frozenset(layers), compared=compared, different=different, **more)
+    return Evidence(frozenset({OURS}), frozenset(layers), compared=compared, different=different, **more)
 
 
 @pytest.mark.parametrize(
@@ -62,7 +62,7 @@ def test_few_is_a_hundredth_or_three():
 
 
 def causes(report):
-    explain(report, OURS)
+    explain(report, {OURS})
     return [(each.layer, Cause(each.cause)) for each in report.differences]
 
 

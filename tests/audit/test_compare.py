@@ -11,7 +11,7 @@ import pytest
 from audit.compare import SCORER_ROWS, compare
 from audit.models import Versions, inputs
 from audit.report import SHOWN_MOST, Report
-from features.declaration import HISTORY_NAMES, fingerprint
+from features.declaration import DECLARATION, HISTORY_NAMES, fingerprint
 from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
 from plumbline.errors import FingerprintMismatch, ModelVersionNotFound
 from plumbline.policy import DEFAULT_POLICY, decide
@@ -24,6 +24,8 @@ POLICIES = {DEFAULT_POLICY.version: DEFAULT_POLICY}
 
 class SumModel:
     """A stand-in for a loaded version: a plain function of the inputs."""
+
+    declaration = DECLARATION
 
     def call(self, signature: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
         assert signature == "transform"

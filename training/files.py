@@ -1,0 +1,23 @@
+"""The files of a model version, by their digests: anybody can tell whether they are those that were exported."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Final
+
+from archive.manifest import file_sha256
+
+CARD: Final = "assets.extra/plumbline.json"
+"""The card lists the others, and so cannot list itself."""
+
+
+def file_digests(folder: Path) -> dict[str, str]:
+    """SHA-256 of every file of a version but its card, by path within its folder."""
+    files = {each.relative_to(folder).as_posix(): each for each in sorted(folder.rglob("*")) if each.is_file()}
+    return {name: file_sha256(file) for name, file in files.items() if name != CARD}
+
+
+def changed_files(folder: Path, listed: Mapping[str, str]) -> list[str]:
+    """The listed files that are gone or have another digest."""
+    return sorted(
+        name for name, sha256 in listed.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha256
+    )
