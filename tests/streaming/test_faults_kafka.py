@@ -183,6 +183,7 @@ def test_what_a_fenced_leader_left_in_the_journal_is_seen_by_nobody(site):
     assert all(each.policy_version == "default" for each in site.journal.decisions())
 
 
+@pytest.mark.kafka
 def test_a_batch_that_a_silent_broker_does_not_take_is_given_up_in_time(tmp_path):
     """It would hold the lease otherwise, and no standby could decide."""
     if find_java() is None:
