@@ -118,8 +118,8 @@ def _decision(entry: Decision, sequence: int, appended_at_ms: int) -> Row:
 def _add_label(rows: Rows, entry: journal.LabelApplied, sequence: int) -> None:
     label = entry.label
     if entry.source is None:
-        counted = {"label": label.label_id, "account": entry.account_id, "merchant": entry.merchant_id}
-        rows.late_counts.append(counted)
+        told = {"label": label.label_id, "of": label.transaction_id}
+        rows.late_counts.append({**told, "account": entry.account_id, "merchant": entry.merchant_id})
     else:
         rows.labels.append(_label(entry, sequence))
     if label.source == "analyst":

@@ -27,7 +27,8 @@ class Rows:
     closings: one {alert_of, told, at, who} for each verdict by an analyst, who may have given it in another database;
     told: the verdict's sequence. It closes an alert that stands before it in the journal, never one behind it: which of
     the two came first must not depend on whether both fell into one batch;
-    late_counts: one {label, account, merchant} for each label that waited for its transaction and is counted now.
+    late_counts: one {label, of, account, merchant} for each label that waited for its transaction (`of`) and is counted
+    now; two labels may have one id, of which the first is stored.
     """
 
     decisions: list[Row] = field(default_factory=list)
@@ -109,7 +110,7 @@ _CLOSE = (
 
 _COUNT_LATE = (
     update(Label.__table__)  # type: ignore[arg-type]
-    .where(Label.label_id == bindparam("label"), Label.effect == "waiting")
+    .where(Label.label_id == bindparam("label"), Label.transaction_id == bindparam("of"), Label.effect == "waiting")
     .values(effect="counted", account_id=bindparam("account"), merchant_id=bindparam("merchant"))
 )
 

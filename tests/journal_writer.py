@@ -194,7 +194,8 @@ def expected(records: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
             row |= {"account_id": body["account_id"], "merchant_id": body["merchant_id"]}
             row["note"] = label["note"].replace("\0", "\ufffd")
             stored = tables["labels"].setdefault(label["label_id"], row)
-            if body["source"] is None and stored["effect"] == "waiting":
+            same = stored["transaction_id"] == label["transaction_id"]  # else another label of that id came first
+            if body["source"] is None and same and stored["effect"] == "waiting":
                 stored |= {name: row[name] for name in ("effect", "account_id", "merchant_id")}
             alert = tables["alerts"].get(label["transaction_id"])
             if alert is not None and label["source"] == "analyst" and alert["status"] == "open":
