@@ -185,9 +185,9 @@ def asked(kafka, topic_prefix, trained, server, tmp_path, monkeypatch, capsys):
     return ask
 
 
-def written(kafka, prefix, entries):
+def written(kafka, prefix, entries, size=2000):
     with contextlib.closing(JournalWriter(kafka.bootstrap, prefix)) as writer:
-        writer.write(entries, size=2000)
+        writer.write(entries, size=size)
 
 
 def raised(found):
@@ -416,6 +416,19 @@ def test_a_large_window_is_sampled_evenly(kafka, topic_prefix, asked, journals, 
     assert found["one_of"] >= 3
     assert found["runs"][0]["compared"] == pytest.approx(len(live) / found["one_of"], rel=0.01)
     assert raised(found) == set()
+
+
+def test_a_sample_does_not_fall_into_step_with_the_marks_between_decisions(
+    kafka, topic_prefix, asked, journals, monkeypatch
+):
+    """A scorer that decides one transaction at a time leaves a decision at every second offset alone."""
+    rows = [each for each in journals["unchanged"] if isinstance(each, Decision)][:301]
+    monkeypatch.setattr("drift.window.DECISIONS_MOST", 500)
+    written(kafka, topic_prefix, rows, size=1)
+    code, found, error = asked("--no-record")
+    assert code == cli.DONE, error
+    assert found["one_of"] == 2
+    assert found["runs"][0]["compared"] in (150, 151)
 
 
 @pytest.mark.parametrize(
