@@ -6,6 +6,7 @@ from app import money, words
 from app.database import store
 from app.languages import moment, money_words
 from app.news import now_us
+from app.recomputed import recomputation_of
 from app.sent_again import sent_again
 from plumbline.transaction import SECOND_US
 from store.decisions import account_timeline, conflicts_of
@@ -44,6 +45,7 @@ def case_of(decision: Decision) -> dict[str, Any]:
         "waiting_verdicts": [
             verdict for verdict in verdicts_of(store(), decision.transaction_id) if verdict.label_id not in told
         ],
+        **recomputation_of(decision.transaction_id),
         "timeline": [_point(other, decision) for other in sorted(recent, key=lambda each: each.occurred_at)],
     }
 

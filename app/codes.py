@@ -41,6 +41,19 @@ def channel_words(channel: str) -> str:
     return str(words.get(channel, channel))
 
 
+def equation_words(name: str) -> str:
+    """What conservation holds equal; its own name where it is unknown here."""
+    words = {
+        "acknowledged": gettext("every acknowledged message has an entry or is on its way"),
+        "once": gettext("no message has two entries"),
+        "kinds": gettext("every entry is of a kind that belongs to the topic"),
+        "rejected": gettext("every rejected message has a dead letter"),
+        "letters": gettext("every dead letter has a rejected message"),
+        "stored": gettext("every entry up to the ledger's sequence is in SQL"),
+    }
+    return str(words.get(name, name))
+
+
 def country_words(country: str) -> str:
     """A country's name and code; ZZ is one that is not known."""
     if country == "ZZ":

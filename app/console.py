@@ -25,6 +25,7 @@ from app import (
     overview,
     profile,
     protection,
+    recompute,
     stream,
     transactions,
     warnings,
@@ -39,7 +40,7 @@ log = structlog.get_logger()
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
-BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, stream, profile, warnings)
+BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, stream, profile, warnings, recompute)
 
 
 def build(settings: Settings, engine: Engine) -> Flask:
@@ -66,6 +67,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
         source_words=codes.source_words,
         channel_words=codes.channel_words,
         country_words=codes.country_words,
+        equation_words=codes.equation_words,
     )
     app.register_error_handler(HTTPException, on_http_error)
     app.register_error_handler(StoreUnavailable, on_store_unavailable)

@@ -17,10 +17,12 @@ from sqlalchemy.orm import Session
 from plumbline.errors import Retryable
 from plumbline.transaction import SECOND_US
 from store.overview import Overview, overview
+from store.tables import Audit, ContinuousAudit
 
 log = structlog.get_logger()
 
 EVERY_SECONDS: Final = 1.0
+LIGHT_US: Final = 5 * SECOND_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +123,17 @@ def pulse(found: Overview) -> dict[str, Any]:
         "p99_ms": found.latency_p99_ms,
         "outcomes": found.outcomes,
         "open": found.open_alerts,
-        "audit": found.audit.id if found.audit else 0,
+        "audit": audit_stamp(found.audit, found.watched),
         "bucket_seconds": found.bucket_seconds,
         "buckets": [[bucket.starts_at, bucket.total] for bucket in found.buckets],
         "sequence": found.newest_sequence,
     }
+
+
+def audit_stamp(audit: Audit | None, watched: ContinuousAudit | None) -> str:
+    """Changes whenever the audit light may show something else: with an audit, and every five seconds while watched."""
+    seen = watched.updated_at // LIGHT_US if watched else 0
+    return f"{audit.id if audit else 0}.{seen}.{watched.different if watched else 0}"
 
 
 def now_us() -> int:

@@ -15,13 +15,18 @@ from sqlalchemy.orm import Session
 
 from app.database import store
 from app.drift import figure_words
-from app.languages import number
+from app.languages import duration, moment, number
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
+from plumbline.transaction import SECOND_US
 from store.audits import newest_audit
 from store.drifts import drift_numbers, newest_drift
+from store.watch import balance, continuous_audit
 
 blueprint = Blueprint("warnings", __name__)
+
+SILENT_US: Final = 120 * SECOND_US
+MS_A_SECOND: Final = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +74,50 @@ def drift_alarm(session: Session, _: int) -> Iterable[Standing]:
     yield Standing("drift_alarm", "caution", text, url_for("drift.page", run=run.id))
 
 
-SOURCES: Final[tuple[Source, ...]] = (audit_differs, drift_alarm)
+def watch_differs(session: Session, _: int) -> Iterable[Standing]:
+    """The continuous audit found a difference since it began to count."""
+    watched = continuous_audit(session)
+    if watched is not None and watched.different:
+        text = gettext(
+            "The continuous audit found %(different)s differences in %(compared)s decisions.",
+            different=number(watched.different),
+            compared=number(watched.compared),
+        )
+        yield Standing("watch_differs", "incident", text, url_for("overview.audits"))
+
+
+def watch_silent(session: Session, now_us: int) -> Iterable[Standing]:
+    """The watching process has watched before and says nothing now, so nobody would notice a difference."""
+    watched = continuous_audit(session)
+    if watched is not None and now_us - watched.updated_at > SILENT_US:
+        text = gettext(
+            "The watching process has been silent since %(when)s: nothing is audited meanwhile. Start plumbline watch.",
+            when=moment(watched.updated_at),
+        )
+        yield Standing("watch_silent", "caution", text, url_for("overview.audits"))
+
+
+def not_conserved(session: Session, _: int) -> Iterable[Standing]:
+    """Messages were lost or doubled, or one has been on its way for longer than the setting allows."""
+    counted = balance(session)
+    if counted is None:
+        return
+    if counted.imbalance:
+        text = gettext(
+            "Conservation: the counts of messages differ by %(count)s; messages were lost or doubled.",
+            count=number(counted.imbalance),
+        )
+        yield Standing("imbalance", "incident", text, url_for("overview.audits"))
+    oldest_ms = counted.oldest_waiting_ms or 0
+    if oldest_ms > counted.body["waiting_limit_ms"]:
+        text = gettext(
+            "The oldest message that waits for its decision or entry has waited for %(how_long)s: look at the scorer.",
+            how_long=duration(oldest_ms // MS_A_SECOND),
+        )
+        yield Standing("waiting_too_long", "incident", text, url_for("overview.audits"))
+
+
+SOURCES: Final[tuple[Source, ...]] = (audit_differs, watch_differs, not_conserved, watch_silent, drift_alarm)
 
 
 def standing(session: Session, now_us: int) -> list[Standing]:

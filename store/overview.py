@@ -12,7 +12,8 @@ from sqlalchemy.orm import Session
 from plumbline.transaction import SECOND_US
 from store.alerts import newest_alert_id, open_count
 from store.audits import newest_audit
-from store.tables import Audit, Decision, Tally
+from store.tables import Audit, ContinuousAudit, Decision, Tally
+from store.watch import continuous_audit
 
 LATENCY_DECISIONS = 5000
 
@@ -53,6 +54,7 @@ class Overview:
     newest_alert_id: int
     newest_sequence: int | None
     audit: Audit | None
+    watched: ContinuousAudit | None
 
 
 def overview(session: Session, now_us: int, minutes: int = 15, bucket_seconds: int = 10) -> Overview:
@@ -85,6 +87,7 @@ def overview(session: Session, now_us: int, minutes: int = 15, bucket_seconds: i
         newest_alert_id=newest_alert_id(session),
         newest_sequence=session.scalar(select(func.max(Decision.sequence))),
         audit=newest_audit(session),
+        watched=continuous_audit(session),
     )
 
 

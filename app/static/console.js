@@ -49,7 +49,7 @@
       row.querySelector("rect").setAttribute("width", `${(part * 100).toFixed(1)}%`);
     }
     const light = $("#audit-light");
-    if (light && Number(light.dataset.audit) !== news.audit) {
+    if (light && light.dataset.audit !== news.audit) {
       light.dataset.audit = news.audit;
       document.body.dispatchEvent(new CustomEvent("plumbline:audit"));
     }

@@ -3,6 +3,7 @@
 import re
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -11,7 +12,9 @@ from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_play
 from sqlalchemy.orm import Session
 from werkzeug.serving import make_server
 
+from store import watch
 from store.alerts import alert, open_alerts
+from store.engine import transaction
 
 pytestmark = pytest.mark.browser
 
@@ -258,4 +261,36 @@ def test_the_content_policy_stops_a_script_that_gets_into_a_page(browser, addres
     page.evaluate("document.body.append(Object.assign(document.createElement('script'), {text: 'window.hit = 1'}))")
     assert page.evaluate("window.hit") is None
     assert any(re.search("Content Security Policy", trouble) for trouble in troubles)
+    context.close()
+
+
+def test_a_decision_is_computed_again_at_the_press_of_a_button(browser, address, console, troubles):
+    """The watching process is played by the test: it is alive, and then it answers."""
+    with Session(console.engine) as session:
+        first = open_alerts(session, 1)[0]
+    context, page = opened(browser, address, troubles)
+    page.goto(f"/alerts/{first.id}")
+    card = page.locator("#recomputation")
+    card.get_by_role("button", name="Recompute").click()
+    expect(card).to_contain_text("No watching process is running")
+    assert page.url.endswith(f"/alerts/{first.id}")
+    with transaction(console.engine) as session:
+        watch.begin_continuous_audit(session, 100, time.time_ns() // 1000 + 60_000_000)
+    expect(card).to_contain_text("The watching process is computing it")
+    same = {"layer": "outcome", "name": "outcome", "journaled": "review", "recomputed": "review", "equal": True}
+    odd = {"layer": "history", "name": "account_count_1d", "journaled": "0x4 (4)", "recomputed": "0x3 (3)"}
+    body = {"model_version": 3, "policy_version": "p", "fingerprint": "f", "raw": True}
+    with transaction(console.engine) as session:
+        number = watch.newest_recomputation(session, first.transaction_id).id
+        fields = [same, odd | {"equal": False}]
+        watch.answer_recomputation(session, number, "different", body | {"fields": fields}, time.time_ns() // 1000)
+    expect(card).to_contain_text("Different: 1 of 2 fields")
+    expect(card.get_by_text("0x3 (3)").first).to_be_visible()
+    expect(card.get_by_text("review").first).not_to_be_visible()
+    card.get_by_text("Every field").click()
+    expect(card.get_by_text("review").first).to_be_visible()
+    assert serious(page) == []
+    card.get_by_role("button", name="Recompute").click()
+    expect(card).to_contain_text("The watching process is computing it")
+    assert troubles == []
     context.close()
