@@ -160,7 +160,7 @@ class Equation:
 _ALLOWED: Final = {
     "transactions": ("decision", "conflict", "rejected"),
     "labels": ("label", "rejected"),
-    "control": ("control", "rejected"),
+    "control": ("control", "assignment", "rejected"),
 }
 
 

@@ -15,13 +15,13 @@ import numpy as np
 from audit.compare import compare
 from audit.models import Versions
 from audit.report import Report
-from features.declaration import fingerprint
+from features.grammar import from_fields
 from features.history import Integers
 from plumbline.decision import Decision
 from plumbline.errors import ModelVersionNotFound
-from plumbline.journal import ControlApplied, Entry, LabelApplied
+from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.policy import Policy
-from streaming.state import State, arrivals
+from streaming.state import State, Supply, arrivals
 from training.evaluate import Loaded
 
 LOADED_MOST: Final = 4
@@ -49,55 +49,81 @@ class RecentVersions(Versions):
         return found
 
 
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Decisions between two changes of declarations: their histories by declaration, int64 [n, measures] each."""
+
+    decisions: list[Numbered]
+    histories: dict[str, Integers]
+    names: dict[str, tuple[str, ...]]
+
+
 @dataclass(slots=True)
 class Following:
-    """The fold: `state` holds the histories and the newest sequence, policies every one that was journaled."""
+    """The fold: `state` holds the histories and the newest sequence, policies every one that was journaled.
+
+    supply: asked for the history of a declaration that comes into force on the way.
+    """
 
     state: State
+    supply: Supply
     policies: dict[str, Policy] = field(default_factory=dict)
 
-    def take(self, entries: Sequence[tuple[int, Entry]]) -> tuple[list[Numbered], Integers]:
-        """Take journal entries in order; returns the decisions, and their histories int64 [n, measures]."""
-        rows: list[Decision | LabelApplied] = []
-        decisions: list[Numbered] = []
-        places: list[int] = []
+    def take(self, entries: Sequence[tuple[int, Entry]]) -> list[Run]:
+        """Take journal entries in order; returns their decisions with recomputed histories."""
+        runs: list[Run] = []
+        rows: list[tuple[int, Decision | LabelApplied]] = []
         for sequence, entry in entries:
-            self.state.sequence = sequence
-            if isinstance(entry, Decision):
-                places.append(len(rows))
-                decisions.append((sequence, entry))
-                rows.append(entry)
-            elif isinstance(entry, LabelApplied) and entry.effect == "counted":
-                rows.append(entry)
+            if isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
+                rows.append((sequence, entry))
             elif isinstance(entry, ControlApplied):
                 self.policies[entry.policy.version] = entry.policy
-        return decisions, self.state.history.advance(arrivals(rows))[places]
+            elif isinstance(entry, AssignmentApplied):
+                runs.append(self._advance(rows))
+                rows = []
+                declared = {name: from_fields(fields) for name, fields in entry.declarations.items()}
+                self.state.assign(entry.assignment, entry.fingerprints, declared, sequence, self.supply)
+            self.state.sequence = sequence
+        return [*runs, self._advance(rows)]
+
+    def _advance(self, rows: list[tuple[int, Decision | LabelApplied]]) -> Run:
+        places = [n for n, (_, entry) in enumerate(rows) if isinstance(entry, Decision)]
+        computed = self.state.advance(arrivals([entry for _, entry in rows]))
+        return Run(
+            decisions=[(sequence, entry) for sequence, entry in rows if isinstance(entry, Decision)],
+            histories={name: history[places] for name, history in computed.items()},
+            names={name: each.declaration.history_names for name, each in self.state.histories.items()},
+        )
 
 
 def compare_sample(
-    report: Report,
-    decisions: Sequence[Numbered],
-    history: Integers,
-    one_in: int,
-    policies: dict[str, Policy],
-    versions: Versions,
+    report: Report, run: Run, after: int, one_in: int, policies: dict[str, Policy], versions: Versions
 ) -> int:
-    """Compare the decisions of the sample and add to the report; returns how many could not be computed again.
+    """Compare a run's decisions of the sample and add to the report; returns how many could not be computed again.
 
-    Those are decisions of another declaration, and of model versions whose files are not here.
+    after: only decisions behind this sequence. Not to be computed again are those of a declaration that is not in
+    force by the journal, and of model versions whose files are not here.
     """
-    sampled = [n for n, (_, each) in enumerate(decisions) if in_sample(each.transaction.account_id, one_in)]
-    able = [n for n in sampled if _can_verify(decisions[n][1], versions)]
-    compare(report, [decisions[n] for n in able], history[able], np.ones(len(able), np.bool_), policies, versions)
-    return len(sampled) - len(able)
+    unverified = 0
+    by_declaration: dict[str, list[int]] = {}
+    for n, (sequence, decision) in enumerate(run.decisions):
+        if sequence <= after or not in_sample(decision.transaction.account_id, one_in):
+            continue
+        if decision.fingerprint in run.histories and _loads(decision, versions):
+            by_declaration.setdefault(decision.fingerprint, []).append(n)
+        else:
+            unverified += 1
+    for declared, rows in by_declaration.items():
+        decisions, history = [run.decisions[n] for n in rows], run.histories[declared][rows]
+        found = np.ones(len(rows), np.bool_)
+        compare(report, decisions, history, found, policies, versions, names=run.names[declared])
+    return unverified
 
 
-def _can_verify(decision: Decision, versions: Versions) -> bool:
-    if decision.fingerprint != fingerprint():
-        return False
+def _loads(decision: Decision, versions: Versions) -> bool:
     try:
-        if decision.scores:
-            versions.loaded(decision.scores[0].model_version)
+        for score in decision.scores:
+            versions.loaded(score.model_version)
     except ModelVersionNotFound:
         return False
     return True

@@ -4,6 +4,7 @@ All of it is a cache of the archive and the journal. One that is damaged, of ano
 ahead of what SQL says was counted is passed over, and the journal is folded from further back.
 """
 
+import functools
 import hashlib
 import os
 from pathlib import Path
@@ -15,12 +16,18 @@ import structlog
 from archive.layout import open_archive
 from audit.counting import Kept
 from audit.following import Following
+from audit.past import Sources
+from features.grammar import Declaration
+from features.sweep import History
+from plumbline import journal
+from plumbline.decision import Decision
 from plumbline.errors import FingerprintMismatch, SnapshotRefused
+from plumbline.journal import LabelApplied
 from plumbline.policy import Policy
-from streaming.backfill import backfill
+from streaming.backfill import CHUNK_ROWS, backfill, fold_archive
 from streaming.known import Known
 from streaming.snapshot import freeze, read, sequences, write
-from streaming.state import BEFORE_JOURNAL, State
+from streaming.state import BEFORE_JOURNAL, State, arrivals
 
 log = structlog.get_logger()
 
@@ -56,18 +63,20 @@ def save(folder: Path, following: Following, kept: Kept) -> None:
             old.unlink()
 
 
-def restore(folder: Path, counted: int, archive: Path | None, until_us: int | None) -> tuple[Following, Kept]:
+def restore(folder: Path, counted: int, sources: Sources) -> tuple[Following, Kept]:
     """The newest of what was written down, up to the sequence that SQL says was counted; else from the very beginning.
 
-    archive, until_us: what came before the journal. Raises InvalidArchive, Unready when the disk is full.
+    Raises InvalidArchive, Unready when the disk is full.
     """
+    archive, until_us = sources.archive, sources.until_us
+    supply = functools.partial(history_under, sources)
     digest = open_archive(archive).manifest.digest if archive is not None else ""
     for sequence in sorted((each for each in sequences(folder) if each <= counted), reverse=True):
         try:
             state = read(folder / str(sequence), REMEMBERED)
             if (state.archive_digest, state.archive_until_us) == (digest, until_us):
                 beside = _beside(folder, sequence)
-                return Following(state, beside.policies), beside.kept
+                return Following(state, supply, beside.policies), beside.kept
         except (SnapshotRefused, FingerprintMismatch) as error:
             log.warning("passed over", reason=str(error))
     for sequence in sequences(folder):
@@ -75,7 +84,30 @@ def restore(folder: Path, counted: int, archive: Path | None, until_us: int | No
     state = State(Known(REMEMBERED), archive_digest=digest, archive_until_us=until_us)
     if archive is not None:
         state = _prehistory(folder, archive, until_us)
-    return Following(state), Kept()
+    return Following(state, supply), Kept()
+
+
+def history_under(sources: Sources, declaration: Declaration, sequence: int) -> History:
+    """History under a declaration, of everything before the journal entry of that sequence number.
+
+    The archive and the journal are read for it from their beginnings: a declaration seldom changes.
+    """
+    name = declaration.fingerprint
+    state = State(Known(REMEMBERED), {name: History(declaration)}, only=name)
+    if sources.archive is not None:
+        opened = open_archive(sources.archive)
+        state.known = Known(max(opened.manifest.rows, REMEMBERED))
+        fold_archive(state, opened, sources.until_us, lambda _: None)
+    rows: list[Decision | LabelApplied] = []
+    for record in sources.journal.records(0, sequence):
+        entry = journal.decode(record.value)
+        if isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
+            rows.append(entry)
+        if len(rows) >= CHUNK_ROWS:
+            state.advance(arrivals(rows))
+            rows = []
+    state.advance(arrivals(rows))
+    return state.histories[name]
 
 
 def _prehistory(folder: Path, archive: Path, until_us: int | None) -> State:

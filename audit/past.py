@@ -4,7 +4,7 @@ Only entries of the same account, merchant or device can count. They are picked 
 decoded, so that a long journal is passed over at the speed of its reader.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,13 +18,13 @@ from kafka import TopicPartition
 
 from archive.layout import open_archive
 from archive.rows import labels_of, transactions_of
-from features.grammar import Declaration
+from features.grammar import Declaration, from_fields
 from features.history import Integers
 from features.sweep import History
 from plumbline import journal
 from plumbline.decision import Decision, Source
 from plumbline.errors import TransactionNotFound
-from plumbline.journal import ControlApplied, Entry, LabelApplied
+from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
@@ -63,6 +63,16 @@ class Journal:
         return end_offsets(self.bootstrap, [self.partition.topic])[self.partition]
 
 
+@dataclass(frozen=True, slots=True)
+class Sources:
+    """What a replay reads: the journal, the archive before it (None: none; until_us: how far), and models' files."""
+
+    journal: Journal
+    archive: Path | None
+    until_us: int | None
+    models: Path
+
+
 def find(where: Journal, transaction_id: str, hint: int | None = None) -> tuple[int, Decision]:
     """The decision on a transaction and its sequence number; hint: where SQL says that it is.
 
@@ -85,27 +95,45 @@ def find(where: Journal, transaction_id: str, hint: int | None = None) -> tuple[
     )
 
 
-def history_of(
-    where: Journal, archive: Path | None, until_us: int | None, sequence: int, decision: Decision, declared: Declaration
-) -> tuple[Integers, dict[str, Policy]]:
-    """The history of a decision from everything before it, int64 [1, measures], and the policies journaled by then.
+def histories_of(
+    sources: Sources, sequence: int, decision: Decision, declared: Mapping[str, Declaration]
+) -> tuple[dict[str, Integers], dict[str, Policy]]:
+    """The history of a decision from everything before it, int64 [1, measures] by declaration.
 
-    archive, until_us: what came before the journal, up to that arrival time; declared: the declaration of then.
+    Returns the policies journaled by then, too. declared: the declarations of then by fingerprint, the deciding one
+    first.
     """
-    history, policies = History(declared), {}
-    if archive is not None:
-        for chunk in _of_archive(archive, until_us, decision.transaction):
-            history.advance(arrivals(chunk))
-    chunk = []
-    for entry in _of_journal(where, sequence, decision.transaction):
+    histories = {name: History(each) for name, each in declared.items()}
+    policies: dict[str, Policy] = {}
+
+    def advance(rows: Sequence[Arrival]) -> dict[str, Integers]:
+        taken = arrivals(rows)
+        return {name: history.advance(taken) for name, history in histories.items()}
+
+    if sources.archive is not None:
+        for part in _of_archive(sources.archive, sources.until_us, decision.transaction):
+            advance(part)
+    chunk: list[Arrival] = []
+    for entry in _of_journal(sources.journal, sequence, decision.transaction):
         if isinstance(entry, ControlApplied):
             policies[entry.policy.version] = entry.policy
         elif isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
             chunk.append(entry)
         if len(chunk) >= MOST_RECORDS:
-            history.advance(arrivals(chunk))
+            advance(chunk)
             chunk = []
-    return history.advance(arrivals([*chunk, decision]))[-1:], policies
+    return {name: history[-1:] for name, history in advance([*chunk, decision]).items()}, policies
+
+
+def declarations_journaled(where: Journal, sequence: int) -> dict[str, Declaration]:
+    """Every declaration that the journal brought into force before a sequence number, by fingerprint."""
+    found: dict[str, Declaration] = {}
+    for record in where.records(0, sequence):
+        if b'"assignment"' in record.value:
+            entry = journal.decode(record.value)
+            if isinstance(entry, AssignmentApplied):
+                found |= {name: from_fields(fields) for name, fields in entry.declarations.items()}
+    return found
 
 
 def _of_journal(where: Journal, stop: int, paid: Transaction) -> Iterator[Entry]:

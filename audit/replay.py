@@ -5,9 +5,6 @@ the history comes from the archive and the journal before it, features and score
 the outcome from the policy as the journal brought it.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
@@ -17,7 +14,7 @@ from kafka.errors import OffsetOutOfRangeError
 
 from audit.bits import bits, unequal
 from audit.models import Versions, inputs
-from audit.past import Journal, find, history_of
+from audit.past import Sources, declarations_journaled, find, histories_of
 from features.declaration import DECLARATION
 from features.grammar import Declaration
 from features.history import Integers
@@ -68,16 +65,6 @@ class Replayed(msgspec.Struct, frozen=True):
         return [each for each in self.fields if not each.equal]
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
-    """What a replay reads: the journal, the archive before it (None: none; until_us: how far), and models' files."""
-
-    journal: Journal
-    archive: Path | None
-    until_us: int | None
-    models: Path
-
-
 def replay(sources: Sources, versions_: Versions, transaction_id: str, hint: int | None = None) -> Replayed:
     """Compute a past decision again; hint: its sequence number, where SQL knows it.
 
@@ -85,19 +72,17 @@ def replay(sources: Sources, versions_: Versions, transaction_id: str, hint: int
     neither this release's nor that of any model here; BrokerUnavailable, InvalidArchive.
     """
     sequence, decision = find(sources.journal, transaction_id, hint)
-    declared = _declared(sources.models, decision)
-    history, policies = history_of(sources.journal, sources.archive, sources.until_us, sequence, decision, declared)
+    declared = _declared(sources, sequence, decision)
+    histories, policies = histories_of(sources, sequence, decision, declared)
     raw = _raw(sources.journal.bootstrap, decision)
     again = _parsed(raw, decision) if raw is not None else None
     fields = _transaction_fields(decision, raw, again)
     paid = again or decision.transaction
-    fields += [
-        Field("history", name, bits(was), bits(now), was == now)
-        for name, was, now in _pairs(declared.history_names, decision.history, history[0].tolist())
-    ]
+    for name, each in declared.items():
+        fields += _history_fields(decision, each, histories[name])
     score = None
     if decision.scores:
-        score, found = _model_fields(versions_, decision, paid, history)
+        score, found = _model_fields(versions_, decision, paid, histories)
         fields += found
     fields += _outcome_fields(decision, paid, score, policies)
     version = decision.scores[0].model_version if decision.scores else None
@@ -106,27 +91,39 @@ def replay(sources: Sources, versions_: Versions, transaction_id: str, hint: int
     )
 
 
-def _declared(models: Path, decision: Decision) -> Declaration:
-    """The declaration that a decision names: this release's, or one that a model here was trained under."""
-    if decision.fingerprint == DECLARATION.fingerprint:
-        return DECLARATION
-    for version in versions(models):
+def _declared(sources: Sources, sequence: int, decision: Decision) -> dict[str, Declaration]:
+    """Every declaration that a decision names, the deciding one first: ours, that of a model here, or the journal's."""
+    wanted = [decision.fingerprint, *(each.fingerprint for each in decision.other_histories)]
+    known = {DECLARATION.fingerprint: DECLARATION}
+    for version in versions(sources.models):
         try:
-            declared = declaration_of(models / str(version))
+            declared = declaration_of(sources.models / str(version))
         except (Refused, FingerprintMismatch):
             continue
-        if declared.fingerprint == decision.fingerprint:
-            return declared
-    raise Refused(
-        f"transaction {decision.transaction.transaction_id} was decided under declaration {decision.fingerprint}: "
-        f"neither this release's, nor that of any model in {models}; bring the files of the model that scored it"
-    )
+        known[declared.fingerprint] = declared
+    if not known.keys() >= set(wanted):
+        known |= declarations_journaled(sources.journal, sequence)
+    for name in wanted:
+        if name not in known:
+            raise Refused(
+                f"transaction {decision.transaction.transaction_id} was decided under declaration {name}: neither this "
+                f"release's, nor the journal's, nor that of any model in {sources.models}; bring the files of the model"
+            )
+    return {name: known[name] for name in wanted}
 
 
-def _pairs(names: Sequence[str], was: Sequence[int], now: Sequence[int]) -> list[tuple[str, int, int]]:
-    if len(was) != len(names):
-        raise Refused(f"the record holds {len(was)} measures, its declaration has {len(names)}: it is not whole")
-    return list(zip(names, was, now, strict=True))
+def _history_fields(decision: Decision, declared: Declaration, history: Integers) -> list[Field]:
+    was = decision.history_of(declared.fingerprint) or ()
+    if len(was) != len(declared.history_names):
+        raise Refused(
+            f"the record holds {len(was)} measures under declaration {declared.fingerprint}, which has "
+            f"{len(declared.history_names)}: it is not whole"
+        )
+    own = declared.fingerprint == decision.fingerprint
+    return [
+        Field("history", name if own else f"{name} ({declared.fingerprint})", bits(old), bits(new), old == new)
+        for name, old, new in zip(declared.history_names, was, history[0].tolist(), strict=True)
+    ]
 
 
 def _raw(bootstrap: str, decision: Decision) -> bytes | None:
@@ -172,25 +169,37 @@ def _text(value: Any) -> str:
 
 
 def _model_fields(
-    versions_: Versions, decision: Decision, paid: Transaction, history: Integers
+    versions_: Versions, decision: Decision, paid: Transaction, histories: dict[str, Integers]
 ) -> tuple[float, list[Field]]:
-    """Features over both histories by one graph, and the score; returns the recomputed score too."""
-    scored = decision.scores[0]
-    model = versions_.loaded(scored.model_version)
-    now = inputs([paid], history)
-    was = inputs([decision.transaction], np.array([decision.history], np.int64))
-    ours, theirs = model.call("transform", now), model.call("transform", was)
-    fields = [
-        Field("features", name, bits(theirs[name][0]), bits(values[0]), not unequal(values, theirs[name])[0])
-        for name, values in ours.items()
-    ]
-    value = model.score(now)
-    exact = np.array([scored.value], np.float64)
-    same = not unequal(value.astype(np.float64), exact)[0]
-    # A journaled score that is no float32, as it must be one, is shown whole.
-    shown = np.float32(scored.value) if float(np.float32(scored.value)) == scored.value else np.float64(scored.value)
-    fields.append(Field("score", f"version {scored.model_version}", bits(shown), bits(value[0]), bool(same)))
-    return float(value[0]), fields
+    """The deciding version's features over both histories by one graph, and every version's score.
+
+    Returns the recomputed deciding score too.
+    """
+    values: list[float] = []
+    features: list[Field] = []
+    scores: list[Field] = []
+    for scored in decision.scores:
+        model = versions_.loaded(scored.model_version)
+        name = model.declaration.fingerprint
+        was = decision.history_of(name)
+        if was is None:
+            raise Refused(f"the record holds no history for declaration {name} of model version {scored.model_version}")
+        now = inputs([paid], histories[name])
+        if not values:
+            old = inputs([decision.transaction], np.array([was], np.int64))
+            ours, theirs = model.call("transform", now), model.call("transform", old)
+            features = [
+                Field("features", each, bits(theirs[each][0]), bits(new[0]), not unequal(new, theirs[each])[0])
+                for each, new in ours.items()
+            ]
+        value = model.score(now)
+        same = not unequal(value.astype(np.float64), np.array([scored.value], np.float64))[0]
+        # A journaled score that is no float32, as it must be one, is shown whole.
+        single = float(np.float32(scored.value)) == scored.value
+        shown = np.float32(scored.value) if single else np.float64(scored.value)
+        scores.append(Field("score", f"version {scored.model_version}", bits(shown), bits(value[0]), bool(same)))
+        values.append(float(value[0]))
+    return values[0], features + scores
 
 
 def _outcome_fields(

@@ -23,7 +23,8 @@ from msgspec import to_builtins
 from audit.counting import POLL_MS, Balanced, Counting
 from audit.following import RecentVersions, compare_sample
 from audit.keeping import restore, save
-from audit.replay import Sources, replay
+from audit.past import Sources
+from audit.replay import replay
 from audit.report import Report
 from observe.metrics import Metrics
 from plumbline import journal
@@ -123,9 +124,7 @@ class _Life:
                     "journal, or one cut short; point PLUMBLINE_DATABASE_URL to the database that belongs to it, or "
                     "begin anew with --anew"
                 )
-            self.following, kept = restore(
-                watching.folder, self.counted, watching.sources.archive, watching.sources.until_us
-            )
+            self.following, kept = restore(watching.folder, self.counted, watching.sources)
             self.saved = self.following.state.sequence
             self.counting = stack.enter_context(closing(Counting(where.bootstrap, where.prefix, watching.engine, kept)))
             begin = {self.partition: self.following.state.sequence + 1}
@@ -188,14 +187,11 @@ class _Life:
     def _take(self, records: list[Any]) -> None:
         entries = [(each.offset, journal.decode(each.value)) for each in records]
         self.counting.take([(n, _kind(entry), entry.source) for n, entry in entries])
-        decisions, history = self.following.take(entries)
-        new = [n for n, (sequence, _) in enumerate(decisions) if sequence > self.counted]
-        if new:
+        for taken in self.following.take(entries):
             report = Report()
             self.delta.unverified += compare_sample(
-                report, [decisions[n] for n in new], history[new], self.watching.one_in,
-                self.following.policies, self.versions,
-            )  # fmt: skip
+                report, taken, self.counted, self.watching.one_in, self.following.policies, self.versions
+            )
             self.delta.add(report)
 
     def _tell(self, balanced: Balanced | None) -> None:

@@ -20,8 +20,11 @@ from streaming.broker.local import LocalBroker
 ANSWER_SECONDS: Final = 60.0
 """How long the journal may stand still while transactions wait for their answer."""
 
-BESIDE: Final = (("audit", 45.0, 600.0), ("drift", 75.0, 300.0))
+BESIDE: Final = (("drift", 75.0, 300.0),)
 """Verbs that look at the journal while it grows: seconds until the first time, and from one time to the next."""
+
+AUDITOR_AFTER_SECONDS: Final = 10.0
+"""The watching process loads TensorFlow; it begins when everything else runs, so that the console is there sooner."""
 
 WATCH_SECONDS: Final = 0.5
 
@@ -106,9 +109,10 @@ def _watch_until(
 ) -> bool:
     """Show the stream until time is up (False) or somebody stops it (True); other verbs run beside it now and then.
 
+    Without an end in sight every decision is audited meanwhile; with one, all are audited at the end.
     part: starts a process that ends with the demo. Raises Unready as soon as a part has ended by itself.
     """
-    elapsed = 0.0
+    elapsed, auditing = 0.0, asked.seconds is not None
     due = {verb: first for verb, first, _ in BESIDE}
     running: dict[str, Part] = {}
     played_out = False
@@ -129,6 +133,9 @@ def _watch_until(
             if elapsed >= due[verb] and (verb not in running or running[verb].child.ended.is_set()):
                 due[verb] = elapsed + every
                 running[verb] = part(verb, verb, "--json")
+        if elapsed >= AUDITOR_AFTER_SECONDS and not auditing:
+            parts.append(part("watch", "watch", "--sample", "1/1", "--json"))
+            auditing = True
     return False
 
 

@@ -105,7 +105,7 @@ class Bank:
 
 def model_in_process(folder: Path) -> Model:
     """The version in a folder, loaded in this process, as a scorer's client."""
-    from features.declaration import fingerprint
+    from features.grammar import encode
     from serving.client import About, Scored
     from training.evaluate import load_version
 
@@ -122,6 +122,6 @@ def model_in_process(folder: Path) -> Model:
             return loaded.call("explain", inputs(columns))["effects"]
 
         def about(self, version_: int | None = None) -> About:
-            return About(fingerprint(), version)
+            return About(loaded.declaration.fingerprint, encode(loaded.declaration), version)
 
     return Model(InProcess(), Clock())  # type: ignore[arg-type]

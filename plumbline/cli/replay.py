@@ -28,9 +28,8 @@ def replay(
     settings = load()
     import_tensorflow_quietly()
     from audit.models import Versions
-    from audit.past import Journal
+    from audit.past import Journal, Sources
     from audit.prehistory import archive_before
-    from audit.replay import Sources
     from audit.replay import replay as run
 
     before, until_us = archive_before(settings.data_path, archive)

@@ -33,9 +33,8 @@ def watch(
     from plumbline.cli.quiet import import_tensorflow_quietly
 
     import_tensorflow_quietly()
-    from audit.past import Journal
+    from audit.past import Journal, Sources
     from audit.prehistory import archive_before
-    from audit.replay import Sources
     from audit.watching import Watching, begin_anew, run
     from observe.metrics import Metrics
     from plumbline.settings import load

@@ -14,8 +14,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from audit.following import in_sample
-from audit.past import Journal
-from audit.replay import Sources
+from audit.past import Journal, Sources
 from audit.watching import Watching, begin_anew, run
 from observe.metrics import Metrics
 from plumbline import journal
