@@ -7,6 +7,7 @@ from sqlalchemy import func, select, union_all
 from sqlalchemy.orm import Session
 
 from store.tables import (
+    Assignment,
     Balance,
     Conflict,
     ContinuousAudit,
@@ -19,7 +20,7 @@ from store.tables import (
 )
 
 ONLY: Final = 1
-_JOURNALED: Final = (Decision, Label, Conflict, Rejected, Policy)
+_JOURNALED: Final = (Decision, Label, Conflict, Rejected, Policy, Assignment)
 """The tables with one row for an entry of the journal."""
 
 

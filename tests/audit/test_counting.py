@@ -153,7 +153,7 @@ def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefi
     scorers, rounds, kept = [], [], Kept()
     try:
         with (
-            contextlib.closing(Counting(kafka.bootstrap, topic_prefix, None, kept)) as counting,
+            contextlib.closing(Counting(kafka.bootstrap, topic_prefix, bank.engine, kept)) as counting,
             contextlib.closing(reader(kafka.bootstrap, {partition: 0}, most_records=5000)) as records,
         ):
 
@@ -164,6 +164,7 @@ def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefi
                     for found in records.poll(timeout_ms=100).values():
                         heads = [(each.offset, head_of(each.value)) for each in found]
                         counting.take([(offset, head.type, head.source) for offset, head in heads])
+                bank.store()
                 rounds.append(counting.balance(ends, NOW // 1000))
 
             for number in range(3):
@@ -186,4 +187,7 @@ def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefi
         bank.close()
     assert [unequal(each) for each in rounds if each.imbalance] == []
     assert rounds[-1].kinds["decision"] == 600
+    assert rounds[-1].kinds["assignment"] == 0
+    assert rounds[-1].kinds["begun"] == 2
+    assert rounds[-1].kinds["stored"] == 600 + 30 + 2
     assert rounds[-1].kinds["letters"] == rounds[-1].kinds["rejected"] == 30

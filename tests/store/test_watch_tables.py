@@ -5,7 +5,7 @@ import sqlalchemy as sa
 from store import watch
 from store.engine import transaction
 from store.ledger import move_position
-from store.tables import Conflict, Label, Policy, Rejected
+from store.tables import Assignment, Conflict, Label, Policy, Rejected
 
 
 def test_a_wish_waits_once_and_its_first_answer_stays(engine: sa.Engine) -> None:
@@ -44,6 +44,7 @@ def test_rows_are_counted_over_all_tables_of_the_journal(engine: sa.Engine, stor
     with transaction(engine) as session:
         session.add(stored_decision("tx_1", 0))
         session.add(Policy(sequence=1, version="v", body={}, journaled_at=1))
+        session.add(Assignment(sequence=3, version="", body=None, fingerprints=[], declarations={}, journaled_at=1))
         session.add(
             Rejected(sequence=2, source_topic="labels", source_partition=0, source_offset=0, error="", journaled_at=1)
         )
@@ -60,9 +61,9 @@ def test_rows_are_counted_over_all_tables_of_the_journal(engine: sa.Engine, stor
             )
         )  # fmt: skip
     with transaction(engine) as session:
-        assert watch.rows_between(session, 0, 5) == 5
-        assert watch.rows_between(session, 2, 4) == 2
-        assert watch.sequences_between(session, 0, 5) == {0, 1, 2, 4, 5}
+        assert watch.rows_between(session, 0, 5) == 6
+        assert watch.rows_between(session, 2, 4) == 3
+        assert watch.sequences_between(session, 0, 5) == {0, 1, 2, 3, 4, 5}
         assert watch.stored_before(session, ["l", "m"], ["tx_1"]) == {"label:l": 5, "decision:tx_1": 0}
         assert watch.ledger_sequence(session, "decisions") is None
     with engine.begin() as connection:
