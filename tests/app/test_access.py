@@ -24,6 +24,8 @@ PAGES = {
     "/audits": (302, 200, 200, 200),
     "/warnings": (302, 200, 200, 200),
     "/recomputations/tx-000000": (302, 200, 200, 200),
+    "/drift": (302, 200, 200, 200),
+    "/drift/feature/channel": (302, 200, 200, 200),
     "/pulse": (302, 200, 200, 200),
     "/profile": (302, 200, 200, 200),
     "/login": (200, 302, 302, 302),
@@ -49,6 +51,7 @@ def test_every_route_is_in_the_matrix(console):
         "/alerts/1": "/alerts/<int:alert_id>",
         "/transactions/tx-000000": "/transactions/<path:transaction_id>",
         "/recomputations/tx-000000": "/recomputations/<path:transaction_id>",
+        "/drift/feature/channel": "/drift/<kind>/<name>",
         "/static/console.css": "/static/<path:filename>",
     }
     assert {rule.rule for rule in console.app.url_map.iter_rules()} == (
