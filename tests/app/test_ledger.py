@@ -104,14 +104,14 @@ def test_the_newest_drift_run_stands_among_the_metrics(ledger: Ledger, writer: J
     run_with(("feature", "gone", 3.0, "alarm", 0.1))
     run_with(
         ("score", "score", 0.02, "calm", 0.0),
-        ("feature", "amount_log", 0.5, "alarm", 0.35),
+        ("feature", "amount_log", 0.5, "alarm", 0.6),
         ("feature", "weekend", 0.9, "cycle", 0.1),
         ("feature", "night", None, "few", 0.1),
     )
     run(ledger, once=True)
     text = ledger.metrics.text().decode()
     assert 'plumbline_drift_psi{feature="amount_log"} 0.5' in text
-    assert 'plumbline_drift_missing_difference{feature="amount_log"} 0.25' in text
+    assert 'plumbline_drift_missing_difference{feature="amount_log"} 0.5' in text
     assert 'plumbline_drift_psi{feature="weekend"} 0.9' in text
     assert "plumbline_drift_worst_psi 0.5" in text, "what is not judged is not the worst"
     assert "plumbline_drift_score_psi 0.02" in text
