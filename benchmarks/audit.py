@@ -13,6 +13,8 @@ Then the kept journal is audited whole, in a process of its own, as `plumbline a
 parsed and judged again, history by the kernel in one sweep and by Beam key by key, features on both sides, score,
 outcome. `audit_per_second` is decisions over the whole of it, start of the process and checking of digests included;
 `scorer_ratio` is that over `scorer_per_second`; `peak_mib` is the audit's largest resident memory.
+`scorer_cpu_seconds` and `audit_cpu_seconds` are what all threads computed: on a machine that does other work meanwhile
+they say more than the seconds that passed.
 """
 
 import argparse
@@ -86,7 +88,7 @@ def measure(folder: Path, decisions: int, archive: Path | None, models: Path | N
         models = folder / "models"
     kept = folder / "journal"
     _say("deciding")
-    made, seconds = decide(open_archive(archive), decisions, models / "plumbline" / "1", kept)
+    made, seconds, cpu_seconds = decide(open_archive(archive), decisions, models / "plumbline" / "1", kept)
     _say(f"{made:,} decisions in {seconds:.1f} s; auditing")
     begun = time.perf_counter()
     found = _apart(["--audit", str(kept), str(models / "plumbline")])
@@ -97,13 +99,17 @@ def measure(folder: Path, decisions: int, archive: Path | None, models: Path | N
         "scorer_per_second": round(scorer, 1),
         "scorer_ratio": round(found["compared"] / whole / scorer, 4),
         "seconds": round(whole, 1),
+        "scorer_cpu_seconds": round(cpu_seconds, 1),
         "peak_mib": found["peak_mib"],
         **{name: value for name, value in found.items() if name != "peak_mib"},
     }
 
 
-def decide(archive: Archive, decisions: int, version: Path, kept: Path) -> tuple[int, float]:
-    """Decide an archive's first payments and keep the journal; returns how many, and the seconds of the core alone."""
+def decide(archive: Archive, decisions: int, version: Path, kept: Path) -> tuple[int, float, float]:
+    """Decide an archive's first payments and keep the journal.
+
+    Returns how many, and of the core alone the seconds that passed and those that all threads computed.
+    """
     from plumbline.cli.quiet import import_tensorflow_quietly
 
     import_tensorflow_quietly()
@@ -116,15 +122,16 @@ def decide(archive: Archive, decisions: int, version: Path, kept: Path) -> tuple
     model = _in_process(version)
     first = journal.ControlApplied(policy=policy, source=None, journaled_at=0)
     waiting = [Record(0, 0, journal.encode(first))]
-    made, seconds, sequence, batches = 0, 0.0, 1, 0
+    made, seconds, cpu_seconds, sequence, batches = 0, 0.0, 0.0, 1, 0
     with held(kept):
         manifest = nothing_kept("", "", None)
         write_manifest(kept, manifest)
         for label, transaction, now_us in _batches(archive, decisions):
-            begun = time.perf_counter()
+            begun, computed = time.perf_counter(), time.process_time()
             batch = process(state, model, label=label, transaction=transaction, now_us=now_us)
             values = [journal.encode(each) for each in batch.entries]
             seconds += time.perf_counter() - begun
+            cpu_seconds += time.process_time() - computed
             raw = {(each.source.topic, each.source.offset): each.raw for each in (*label, *transaction)}
             for entry, value in zip(batch.entries, values, strict=True):
                 source = entry.source
@@ -140,7 +147,7 @@ def decide(archive: Archive, decisions: int, version: Path, kept: Path) -> tuple
                 waiting = []
         if waiting:
             append(kept, manifest, manifest.stop, sequence, _parts(waiting))
-    return made, seconds
+    return made, seconds, cpu_seconds
 
 
 def _parts(rows: list[Record]) -> Iterator[list[Record]]:
@@ -224,6 +231,7 @@ def audited(kept: Path, models: Path) -> dict[str, float]:
     for name, begin, end in zip(LAYERS, times, times[1:], strict=False):
         found[f"{name}_per_second"] = round(report.decisions / (end - begin), 1)
     found |= {f"{layer}_compared": count for layer, count in report.compared.items()}
+    found["audit_cpu_seconds"] = round(time.process_time(), 1)
     found["peak_mib"] = round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)
     for each in report.differences:
         _say(str(each))
