@@ -114,8 +114,10 @@ def _sweep(asked: Audited, report: Report, swept: _Swept, tell: Callable[[str], 
     swept.journaled.mkdir()
     state = State(Known(asked.remembered))
     if asked.archive is not None:
-        tell("folding the archive")
-        fold_archive(state, open_archive(asked.archive), asked.archive_until_us, lambda rows: None)
+        tell("checking and folding the archive")
+        archive = open_archive(asked.archive)
+        archive.verify()
+        fold_archive(state, archive, asked.archive_until_us, lambda rows: None)
     tell("reading the journal and comparing")
     intake = Intake(state, asked.prefix, functools.partial(_rebuilt, asked, swept.arrivals))
     policies: dict[str, Policy] = {}

@@ -69,8 +69,6 @@ def audit(
     )
     found = run(asked, lambda step: print(f"audit: {step}", file=sys.stderr, flush=True))
     finished_at = time.time_ns() // 1000
-    if record:
-        _record(settings, found, started_at, finished_at)
     told = summary(asked, found, before[0], started_at, finished_at)
     if report is not None:
         report.write_text(render(told), encoding="utf-8")
@@ -78,6 +76,8 @@ def audit(
         print(json.dumps(as_facts(told)))
     else:
         _print(found)
+    if record:
+        _record(settings, found, started_at, finished_at)
     if found.decisions_different:
         raise typer.Exit(1)
 

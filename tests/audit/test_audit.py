@@ -259,6 +259,14 @@ def test_an_honest_journal_after_an_archive_has_no_difference(served, asked, tmp
     assert found["compared"] == found["score_compared"] == found["history_compared"] == len(paid)
     assert found["archive_digest"] == archive.manifest.digest
 
+    damaged = shutil.copytree(archive.path, tmp_path / "damaged")
+    day = sorted((damaged / "transactions").glob("*.parquet"))[3]
+    day.write_bytes(day.read_bytes()[:-20] + b"\0" * 20)
+    code, _, error = asked("--no-record", "--journal", folder, "--archive", damaged)
+    assert code == cli.FAILED
+    assert f"transactions/{day.name} is" in error
+    assert "the file was changed or damaged" in error
+
     other = simulate(dataclasses.replace(plan, seed=10), tmp_path / "other")
     code, _, error = asked("--no-record", "--journal", folder, "--archive", other.path)
     assert code == cli.FAILED
