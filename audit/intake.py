@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 
 from archive.record import Record
+from audit.late import LateLabels, label_words
 from audit.report import Difference
 from features.grammar import Declaration, from_fields
 from features.history import Integers
@@ -78,6 +79,7 @@ class Intake:
         self._prefix = prefix
         self._rebuild = rebuild
         self._in_force: tuple[str, ...] = (state.deciding,)
+        self._late: LateLabels[Judged] = LateLabels()
 
     def take(self, records: Sequence[Record]) -> Taken:
         """Take the next records; raises JournalRefused for one that is no entry."""
@@ -97,6 +99,9 @@ class Intake:
         self._admit(waiting, rows)
         for each in judged:
             each.differences.extend(_compared(each))
+        for each, words in self._late.missing(judged[-1]) if judged else ():
+            told_with = each if each.record.sequence >= records[0].sequence else judged[0]
+            told_with.differences.append(_difference(each, "intake", "late label", "absent", words))
         return Taken(judged, rows, self.state.advance(arrivals(rows)))
 
     def declaration(self, fingerprint: str) -> Declaration:
@@ -151,6 +156,9 @@ class Intake:
             if status == NEW:
                 each.became = "decision"
                 self._enters(each, body, rows)
+                if (late := self.state.overtaken(body, 0)) is not None:
+                    self._late.expect(each, late)
+                    self._enters(Judged(each.record, None), late, rows)
             else:
                 each.became = f"conflict, {'identical' if status == IDENTICAL else 'with another body'}"
 
@@ -163,11 +171,13 @@ class Intake:
             each.became, each.error = "rejected", each.entry.error
         elif isinstance(each.body, Assignment):
             each.became = f"assignment, {each.body.version}"
+        elif isinstance(each.body, Label) and not each.record.topic:
+            each.became = self._late.became(each.body)
         elif isinstance(each.body, Label):
             source = Source(each.record.topic, each.record.partition, each.record.offset, each.record.appended_at_ms)
             applied = self.state.label(each.body, source, 0)
             each.account_id = applied.account_id
-            each.became = _label_words(applied)
+            each.became = label_words(applied)
             if applied.effect == "counted":
                 self._enters(each, applied, rows)
         if isinstance(each.entry, AssignmentApplied) and each.became != "no message":
@@ -247,17 +257,12 @@ def _journaled(entry: Entry | None) -> tuple[Body | None, str]:
 def _words(entry: Entry) -> str:
     """What the journal says became of the message."""
     if isinstance(entry, LabelApplied):
-        return _label_words(entry)
+        return label_words(entry)
     if isinstance(entry, Conflict):
         return f"conflict, {'identical' if entry.identical else 'with another body'}"
     if isinstance(entry, AssignmentApplied):
         return "assignment" if entry.assignment is None else f"assignment, {entry.assignment.version}"
     return {Decision: "decision", Rejected: "rejected", ControlApplied: "control"}[type(entry)]
-
-
-def _label_words(entry: LabelApplied) -> str:
-    parties = f" for {entry.account_id} and {entry.merchant_id}" if entry.account_id else ""
-    return f"label, {entry.effect}{parties}"
 
 
 def _account(entry: Entry | None) -> str:

@@ -31,7 +31,7 @@ from streaming.known import Known
 from streaming.model import Model
 from streaming.state import State
 from tests.declared_model import declared_models
-from tests.fakes import NOW, Clock, FakeClient, fake_model, payment, raw
+from tests.fakes import NOW, Clock, FakeClient, fake_model, payment, raw, told
 from tests.recorded import account_of, decided, keep_in, records, small_stream, write_to_kafka
 
 pytestmark = pytest.mark.slow
@@ -122,7 +122,7 @@ def test_an_honest_journal_has_no_difference_in_any_layer(audited, honest):
     assert found["transaction_compared"] == len(honest.entries) - 1, "all but the policy that no message brought"
     assert (found["first_sequence"], found["last_sequence"]) == (0, len(honest.entries) - 1)
     assert {each.effect for each in honest.entries if isinstance(each, LabelApplied)} == {
-        "counted", "repeated", "not_fraud", "unknown_transaction",
+        "counted", "repeated", "not_fraud", "waiting",
     }  # fmt: skip
     assert honest.at(Conflict)
     assert honest.at(Rejected)
@@ -204,6 +204,25 @@ def test_a_record_taken_away_and_one_added_show_alone(audited, honest):
     code, found, _ = audited(type(honest)(honest.prefix, [*honest.entries, again], honest.messages))
     assert set(shown(found)) == {forged.transaction.transaction_id}
     assert found["intake_different"] == 1
+
+
+def test_a_label_that_waited_is_judged_by_what_waited_not_by_the_journals_word(audited, served):
+    early = [raw(told(n, n)) for n in (2, 5)]
+    batches = [([], early), ([raw(payment(n)) for n in range(40)], []), ([raw(payment(41))], [])]
+    honest = decided(State(Known(10_000)), served, batches)
+    late = [n for n in honest.at(LabelApplied) if honest.entries[n].source is None]
+    assert [honest.entries[n].effect for n in late] == ["counted", "counted"]
+    code, found, _ = audited(honest)
+    assert (code, found["different"]) == (cli.DONE, 0)
+
+    code, found, _ = audited(honest.without_entry(late[0]))
+    assert shown(found) == {"t2": {("intake", "late label"): Cause.MISSING}}
+
+    label = msgspec.structs.replace(honest.entries[late[0]].label, transaction_id="t9")
+    added = msgspec.structs.replace(honest.entries[late[0]], label=label)
+    code, found, _ = audited(type(honest)(honest.prefix, [*honest.entries, added], honest.messages))
+    assert set(shown(found)) == {"t9"}
+    assert set(shown(found)["t9"]) == {("intake", "entry")}
 
 
 def test_without_the_messages_the_journaled_form_stands_in_and_is_counted(audited, honest):
