@@ -93,6 +93,9 @@ def main() -> int:
     parser.add_argument("--pauses", type=int, default=10, help="SIGSTOPs, each of 30 s or more")
     parser.add_argument("--pause-seconds", type=float, default=30.0, help="the shortest of them")
     parser.add_argument("--rate", type=float, default=100.0, help="messages a second")
+    parser.add_argument(
+        "--calm-share", type=float, default=CALM_SHARE, help="of the acts, which wait until everything works again"
+    )
     parser.add_argument("--seed", type=int, help="draws messages and acts; one at random when not given")
     parser.add_argument("--report", type=Path, default=Path("var/soak"), help="folder for the report")
     parser.add_argument("--data-dir", type=Path, help="an empty folder; kept. A temporary one when not given")
@@ -100,7 +103,7 @@ def main() -> int:
     asked = parser.parse_args()
     seed = SystemRandom().randrange(2**32) if asked.seed is None else asked.seed
     _say(f"seed {seed}")
-    given = Plan(seed, asked.kills, asked.transactions, asked.pauses, asked.pause_seconds, asked.rate)
+    given = Plan(seed, asked.kills, asked.transactions, asked.pauses, asked.pause_seconds, asked.rate, asked.calm_share)
     with ExitStack() as stack:
         folder = asked.data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plumbline-soak-")))
         report = soak(given, folder, _say_moment)

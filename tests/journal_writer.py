@@ -21,7 +21,7 @@ from streaming.kafka import end_offsets, partitions, reader, transactional_produ
 from streaming.topics import ensure_topics
 
 NOW = 1_700_000_000_000_000
-FROM_JOURNAL = ("decisions", "alerts", "labels", "conflicts", "rejected", "policies", "tallies")
+FROM_JOURNAL = ("decisions", "alerts", "labels", "conflicts", "rejected", "policies", "assignments", "tallies")
 
 
 def entries(count: int, seed: int) -> Iterator[journal.Entry]:
@@ -204,6 +204,11 @@ def expected(records: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
             policy = body["policy"]
             row = {"sequence": record.offset, "version": policy["version"], "body": policy}
             tables["policies"][record.offset] = {**row, "journaled_at": body["journaled_at"]}
+        elif kind == "assignment":
+            given = body["assignment"]
+            row = {"sequence": record.offset, "version": given["version"] if given else "", "body": given}
+            row |= {"fingerprints": body["fingerprints"], "declarations": sorted(body["declarations"])}
+            tables["assignments"][record.offset] = {**row, "journaled_at": body["journaled_at"]}
         else:
             source = body.pop("source")
             row = {"sequence": record.offset, "source_partition": source["partition"], **body}
