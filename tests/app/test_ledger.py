@@ -117,7 +117,7 @@ def test_the_newest_drift_run_stands_among_the_metrics(ledger: Ledger, writer: J
     assert "plumbline_drift_score_psi 0.02" in text
     assert "plumbline_drift_compared 1200.0" in text
     assert "plumbline_drift_run_seconds 1.7e+09" in text
-    assert "gone" not in text
+    assert 'feature="gone"' not in text
     assert 'feature="night"' not in text
 
 
