@@ -2,8 +2,10 @@
 
 import json
 import os
-from collections.abc import Iterator
-from contextlib import ExitStack
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,8 +19,19 @@ from streaming.broker.local import LocalBroker
 ANSWER_SECONDS: Final = 60.0
 
 
-def decisions(folder: Path, archive: Path, models: Path, since: str, until: str) -> Iterator[Decision]:
-    """The decisions on an archive's transactions of the days since..until (until not included), in journal order.
+@dataclass(frozen=True, slots=True)
+class Streamed:
+    """What was streamed, while its broker still runs: the environment of every verb, and how many were sent."""
+
+    environ: Mapping[str, str]
+    bootstrap: str
+    transactions: int
+    seconds: float
+
+
+@contextmanager
+def streamed(folder: Path, archive: Path, models: Path, since: str, until: str) -> Iterator[Streamed]:
+    """An archive's transactions of the days since..until (until not included), sent and all answered.
 
     folder: an empty data folder; archive: what came before `since` is folded into the first snapshot; models: base path
     with the version that scores. Labels arrive between the transactions as they did in the archive (`--in-step`).
@@ -41,11 +54,18 @@ def decisions(folder: Path, archive: Path, models: Path, since: str, until: str)
         score.wait_for(state="leading")
         watch = Watch(broker.bootstrap)
         stack.callback(watch.close)
+        begun = time.monotonic()
         played = step(
             environ, "play", "--archive", str(archive), "--since", since, "--until", until, "--in-step", "--json"
         )
         sent = int(json.loads(played.splitlines()[-1])["transactions"])
         if not watch.wait_for(sent, ANSWER_SECONDS):
             raise Unready(f"{watch.seen.answered} of {sent} transactions were answered, and then nothing came")
-        for chunk in entries(broker.bootstrap, "", 0, None):
+        yield Streamed(environ, broker.bootstrap, sent, time.monotonic() - begun)
+
+
+def decisions(folder: Path, archive: Path, models: Path, since: str, until: str) -> Iterator[Decision]:
+    """The decisions on what was `streamed`, in journal order."""
+    with streamed(folder, archive, models, since, until) as done:
+        for chunk in entries(done.bootstrap, "", 0, None):
             yield from (entry for _, entry in chunk if isinstance(entry, Decision))

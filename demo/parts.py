@@ -23,15 +23,16 @@ def command(*arguments: str) -> list[str]:
     return [sys.executable, "-m", "plumbline.cli.main", *arguments]
 
 
-def step(environ: Mapping[str, str], *arguments: str, given: str | None = None) -> str:
+def step(environ: Mapping[str, str], *arguments: str, given: str | None = None, allowed: Sequence[int] = (0,)) -> str:
     """Run a verb to its end, its progress shown; returns what it printed.
 
-    given: text for its standard input. Raises Unready when it fails; it has said why.
+    given: text for its standard input; allowed: exit codes that are no failure. Raises Unready when it fails; it has
+    said why.
     """
     done = subprocess.run(
         command(*arguments), env=dict(environ), input=given, stdout=subprocess.PIPE, text=True, check=False
     )
-    if done.returncode != 0:
+    if done.returncode not in allowed:
         raise Unready(f"`plumbline {arguments[0]}` failed with exit code {done.returncode}: its message stands above")
     return done.stdout
 
