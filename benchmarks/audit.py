@@ -181,32 +181,12 @@ def _batches(archive: Archive, decisions: int) -> Iterator[tuple[list[Any], list
 
 def _in_process(version: Path) -> Any:
     """The scorer's view of a version that is loaded in this process."""
-    import numpy as np
 
-    from features.grammar import encode
-    from serving.client import About, Scored
-    from serving.columns import NAMES, TEXTS
     from streaming.model import Model
     from training.evaluate import load_version
+    from training.in_process import InProcess
 
-    loaded = load_version(version)
-
-    def inputs(columns: Any) -> dict[str, Any]:
-        return {name: np.asarray(getattr(columns, name), object if name in TEXTS else None) for name in NAMES}
-
-    class InProcess:
-        """A client without a server."""
-
-        def score(self, columns: Any, version: int | None = None) -> Any:
-            return Scored(loaded.score(inputs(columns)), 1)
-
-        def explain(self, columns: Any, version: int | None = None) -> Any:
-            return loaded.call("explain", inputs(columns))["effects"]
-
-        def about(self, version: int | None = None) -> Any:
-            return About(loaded.declaration.fingerprint, encode(loaded.declaration), 1)
-
-    return Model(InProcess(), lambda: time.time_ns() // 1000)
+    return Model(InProcess(load_version(version)), lambda: time.time_ns() // 1000)
 
 
 def audited(kept: Path, models: Path) -> dict[str, float]:

@@ -218,6 +218,9 @@ class _Constant:
     def about(self, version: int | None = None) -> About:
         return About(DECLARATION.fingerprint, encode(DECLARATION), 1)
 
+    def states(self) -> dict[int, str]:
+        return {1: "AVAILABLE"}
+
 
 def _write_journal(bootstrap: str, records: int) -> None:
     """The soak's traffic, decided in process and journaled without transactions, which would only take up offsets."""

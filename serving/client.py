@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from plumbline.errors import Invalid, ModelUnavailable
+from plumbline.errors import Invalid, ModelRefused, ModelUnavailable
 from serving import tensors
 from serving import wire_pb2 as wire
 from serving.columns import NAMES, ModelColumns
@@ -98,7 +98,8 @@ class ModelClient:
     def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
         """Scores by the newest version, or by the one given; exact float32, as the server computed them.
 
-        Raises ModelUnavailable after one retry, or when an answer is no probability for every row.
+        Raises ModelRefused when the server says no, ModelUnavailable after one retry, or when an answer is no
+        probability for every row.
         """
         answer = self._call(DEFAULT_SIGNATURE, _inputs(columns), version)
         values = self._output(answer, "score", np.dtype(np.float32), (len(columns),))
@@ -172,7 +173,7 @@ class ModelClient:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
             if error.code() in FINAL_CODES:
-                raise self._unavailable(error, "") from error
+                raise ModelRefused(str(self._unavailable(error, ""))) from error
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from features.declaration import DECLARATION, FEATURE_NAMES
 from features.grammar import Declaration, encode
 from plumbline.decision import Source
-from plumbline.errors import ModelUnavailable
+from plumbline.errors import ModelRefused, ModelUnavailable
 from serving.client import About, Scored
 from serving.columns import ModelColumns
 from streaming.batch import Message
@@ -51,8 +51,8 @@ class FakeClient:
         """Scores of n rows."""
         asked = self.version if version is None else version
         self._called("score")
-        if asked in self.absent:
-            raise ModelUnavailable(f"the fake has no version {asked}")
+        if asked in self.absent or asked not in {self.version, *self.declarations}:
+            raise ModelRefused(f"the fake has no version {asked}")
         return Scored(scores_of(columns), asked)
 
     def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
@@ -70,6 +70,12 @@ class FakeClient:
             raise ModelUnavailable(f"the fake has no version {asked}")
         declaration = self.declarations.get(asked, DECLARATION)
         return About(self.fingerprints.get(asked, declaration.fingerprint), encode(declaration), asked)
+
+    def states(self) -> dict[int, str]:
+        """The version that scores, and those of other declarations; less those that are absent."""
+        self._called("states")
+        found = {self.version, *self.declarations} - self.absent
+        return dict.fromkeys(sorted(found), "AVAILABLE")
 
     def _called(self, name: str) -> None:
         self.calls[name] += 1

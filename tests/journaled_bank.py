@@ -6,9 +6,7 @@ A test may falsify entries before they are written, and store them in SQL as the
 import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import sqlalchemy as sa
 
 from app.ledger import Ledger
@@ -18,7 +16,6 @@ from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import Source
 from plumbline.journal import DeadLetter, Entry
-from serving.columns import NAMES, TEXTS
 from store.engine import engine_at
 from store.schema import migrate
 from streaming.batch import Message, process
@@ -105,23 +102,7 @@ class Bank:
 
 def model_in_process(folder: Path) -> Model:
     """The version in a folder, loaded in this process, as a scorer's client."""
-    from features.grammar import encode
-    from serving.client import About, Scored
     from training.evaluate import load_version
+    from training.in_process import InProcess
 
-    loaded, version = load_version(folder), int(folder.name)
-
-    def inputs(columns: Any) -> dict[str, Any]:
-        return {name: np.asarray(getattr(columns, name), object if name in TEXTS else None) for name in NAMES}
-
-    class InProcess:
-        def score(self, columns: Any, version_: int | None = None) -> Scored:
-            return Scored(loaded.score(inputs(columns)), version)
-
-        def explain(self, columns: Any, version_: int | None = None) -> Any:
-            return loaded.call("explain", inputs(columns))["effects"]
-
-        def about(self, version_: int | None = None) -> About:
-            return About(loaded.declaration.fingerprint, encode(loaded.declaration), version)
-
-    return Model(InProcess(), Clock())  # type: ignore[arg-type]
+    return Model(InProcess(load_version(folder), int(folder.name)), Clock())

@@ -17,14 +17,11 @@ from archive.rows import labels_of, transactions_of
 from archive.simulation.run import Plan, simulate
 from audit.causes import Cause
 from audit.selection import Sample
-from features.declaration import DECLARATION, fingerprint
-from features.grammar import encode
 from plumbline import transaction as transactions
 from plumbline.cli import main as cli
 from plumbline.decision import Decision, Outcome, Score
 from plumbline.journal import Conflict, LabelApplied, Rejected
 from plumbline.transaction import DAY_US
-from serving.columns import NAMES, TEXTS
 from streaming.backfill import backfill
 from streaming.keep import keep
 from streaming.known import Known
@@ -50,25 +47,10 @@ def models(tmp_path_factory):
 @pytest.fixture(scope="module")
 def served(models):
     """The model, loaded in this process, as a scorer's client."""
-    from serving.client import About, Scored
     from training.evaluate import load_version
+    from training.in_process import InProcess
 
-    loaded = load_version(models / "plumbline" / "1")
-
-    def inputs(columns):
-        return {name: np.asarray(getattr(columns, name), object if name in TEXTS else None) for name in NAMES}
-
-    class InProcess:
-        def score(self, columns, version=None):
-            return Scored(loaded.score(inputs(columns)), 1)
-
-        def explain(self, columns, version=None):
-            return loaded.call("explain", inputs(columns))["effects"]
-
-        def about(self, version=None):
-            return About(fingerprint(), encode(DECLARATION), 1)
-
-    return Model(InProcess(), Clock())
+    return Model(InProcess(load_version(models / "plumbline" / "1")), Clock())
 
 
 @pytest.fixture(scope="module")

@@ -18,6 +18,7 @@ from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, Lab
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import process
 from streaming.known import Known
+from streaming.model import LOOK_US
 from streaming.snapshot import freeze, read, write
 from streaming.state import State, arrivals
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, told
@@ -39,7 +40,8 @@ class Leader:
     def __init__(self) -> None:
         self.client = FakeClient()
         self.client.declarations = {2: WIDER}
-        self.model = fake_model(self.client, Clock())
+        self.clock = Clock()
+        self.model = fake_model(self.client, self.clock)
         self.state = State(Known(1000), policy=DEFAULT_POLICY, sequence=0)
         self.topics = {name: Numbered(name) for name in ("control", "labels", "transactions")}
         self.journal: list[journal.Entry] = [ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW)]
@@ -216,6 +218,19 @@ def test_history_prepared_from_another_stream_is_refused():
     leader.supply = lambda declaration, sequence: History(declaration)
     (refused,) = leader.take(control=[beside()])
     assert "knows other accounts" in refused.error
+
+
+def test_a_newer_version_of_another_declaration_waits_until_it_is_assigned():
+    leader = Leader()
+    leader.client.declarations = {}
+    leader.take(payments=5)
+    leader.client.declarations = {2: WIDER}  # it is served from now on, beside version 1
+    leader.clock.now_us += LOOK_US
+    decisions = leader.take(payments=5)
+    assert [[score.model_version for score in each.scores] for each in decisions] == [[1]] * 5
+    leader.client.absent = {1}
+    (decision, *_) = leader.take(payments=5)
+    assert (decision.outcome, decision.scores) == (Outcome.REVIEW, ()), "no other declaration's scores are believed"
 
 
 def test_a_shadow_that_does_not_answer_is_left_out_and_decisions_go_on():
