@@ -10,7 +10,7 @@ from app import words
 from app.bins import Bar, Bin, bars, bins_of, most_moved
 from app.database import store
 from app.news import now_us
-from app.overview import audit_state
+from app.overview import light_state
 from store.audits import newest_audit
 from store.drifts import figure_over_time, figures_of, newest_drifts
 from store.tables import DriftFigure, DriftRun
@@ -34,18 +34,18 @@ class Shown:
 
 @blueprint.get("")
 def page() -> ResponseReturnValue:
-    """Skew from the newest audit, and drift from the newest run, or from the one asked for."""
+    """Skew from the audits, and drift from the newest run, or from the one asked for."""
     runs = newest_drifts(store(), 10)
     run = _run(runs)
-    audit = newest_audit(store())
+    audit, watched = newest_audit(store()), continuous_audit(store())
     return render_template(
         "drift.html",
         runs=runs,
         run=run,
         figures=[_shown(each) for each in figures_of(store(), run)] if run else [],
         audit=audit,
-        audit_state=audit_state(audit),
-        continuous=continuous_audit(store()),
+        watched=watched,
+        audit_state=light_state(audit, watched),
         level_words=level_words,
         level_icon=level_icon,
         now=now_us(),
