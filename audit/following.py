@@ -1,20 +1,19 @@
 """The continuous audit's own fold of the journal: histories swept anew, and a sample of accounts compared.
 
 It holds no state of the scorer's: history comes from the archive and the journal's transactions, as the audit's does.
-The sample takes whole accounts by a hash of their ids, the same ones on every machine and at every time.
 """
 
-import functools
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
 
-from audit.compare import compare
+from audit.causes import explain
+from audit.compare import Recomputed, compare
 from audit.models import Versions
 from audit.report import Report
+from audit.selection import Sample
 from features.grammar import from_fields
 from features.history import Integers
 from plumbline.decision import Decision
@@ -28,13 +27,6 @@ LOADED_MOST: Final = 4
 """Model versions that are kept in memory; older ones are loaded again when a decision names them."""
 
 Numbered = tuple[int, Decision]
-
-
-@functools.lru_cache(maxsize=65_536)
-def in_sample(account_id: str, one_in: int) -> bool:
-    """Whether an account belongs to the sample of one account in so many."""
-    digest = hashlib.blake2b(account_id.encode(), digest_size=8).digest()
-    return int.from_bytes(digest, "big") % one_in == 0
 
 
 class RecentVersions(Versions):
@@ -97,7 +89,7 @@ class Following:
 
 
 def compare_sample(
-    report: Report, run: Run, after: int, one_in: int, policies: dict[str, Policy], versions: Versions
+    report: Report, run: Run, after: int, sample: Sample, policies: dict[str, Policy], versions: Versions
 ) -> int:
     """Compare a run's decisions of the sample and add to the report; returns how many could not be computed again.
 
@@ -107,16 +99,21 @@ def compare_sample(
     unverified = 0
     by_declaration: dict[str, list[int]] = {}
     for n, (sequence, decision) in enumerate(run.decisions):
-        if sequence <= after or not in_sample(decision.transaction.account_id, one_in):
+        if sequence <= after or not sample.takes(decision.transaction.account_id):
             continue
         if decision.fingerprint in run.histories and _loads(decision, versions):
             by_declaration.setdefault(decision.fingerprint, []).append(n)
         else:
             unverified += 1
     for declared, rows in by_declaration.items():
-        decisions, history = [run.decisions[n] for n in rows], run.histories[declared][rows]
-        found = np.ones(len(rows), np.bool_)
-        compare(report, decisions, history, found, policies, versions, names=run.names[declared])
+        pasts = {name: Recomputed(run.names[name], history[rows]) for name, history in run.histories.items()}
+        past = pasts.pop(declared)
+        compare(
+            report, [run.decisions[n] for n in rows], past.history, np.ones(len(rows), np.bool_), policies, versions,
+            names=past.names, declared=declared, beside=pasts,
+        )  # fmt: skip
+    if report.differences:
+        explain(report, list(run.histories), versions.as_exported, versions.same_host)
     return unverified
 
 

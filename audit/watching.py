@@ -26,6 +26,7 @@ from audit.keeping import restore, save
 from audit.past import Sources
 from audit.replay import replay
 from audit.report import Report
+from audit.selection import Sample
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.errors import PlumblineError, Refused, Retryable, Unready
@@ -133,6 +134,7 @@ class _Life:
             )
             self.open = stack.pop_all()
         self.versions = RecentVersions(watching.sources.models)
+        self.sample = Sample(1, watching.one_in)
         self.delta = _Delta()
         self.behind_ms = 0
         self.end = end
@@ -190,7 +192,7 @@ class _Life:
         for taken in self.following.take(entries):
             report = Report()
             self.delta.unverified += compare_sample(
-                report, taken, self.counted, self.watching.one_in, self.following.policies, self.versions
+                report, taken, self.counted, self.sample, self.following.policies, self.versions
             )
             self.delta.add(report)
 

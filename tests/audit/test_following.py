@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from audit.following import Following, in_sample
+from audit.following import Following
 from audit.keeping import history_under
 from audit.past import Journal, Sources, declarations_journaled, find, histories_of
 from features.declaration import DECLARATION
@@ -82,13 +82,3 @@ def test_a_replay_finds_every_declaration_of_then_and_its_history(kafka, topic_p
     swept = history_under(sources, WIDER, sources.journal.end())
     plain = supply_from(entries)(WIDER, len(entries))
     assert swept.entities.same(plain.entities)
-
-
-def test_a_sample_holds_about_its_share_of_accounts_and_always_the_same():
-    accounts = [f"acc-{n}" for n in range(20_000)]
-    taken = {each for each in accounts if in_sample(each, 100)}
-    assert 140 < len(taken) < 260
-    assert in_sample("acc-1", 1)
-    assert {each for each in reversed(accounts) if in_sample(each, 100)} == taken
-    # a sample of fewer accounts lies within one of more where the shares divide one another
-    assert {each for each in accounts if in_sample(each, 200)} <= taken

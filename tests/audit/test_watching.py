@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from sqlalchemy.orm import Session
 
-from audit.following import in_sample
 from audit.past import Journal, Sources
+from audit.selection import Sample
 from audit.watching import Watching, begin_anew, run
 from observe.metrics import Metrics
 from plumbline import journal
@@ -114,7 +114,7 @@ def test_the_sample_is_of_whole_accounts_and_another_one_begins_anew(bank):
     accounts = [each.transaction.account_id for each in decisions_of(entries)]
     for one_in in (3, 2):
         row, _, _ = watch(bank, one_in=one_in)
-        wanted = sum(in_sample(each, one_in) for each in accounts)
+        wanted = sum(Sample(1, one_in).takes(each) for each in accounts)
         assert 0 < wanted < len(accounts)
         assert (row.compared, row.one_in) == (wanted, one_in)
 
