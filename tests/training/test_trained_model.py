@@ -18,7 +18,9 @@ from plumbline.errors import FingerprintMismatch, Refused
 from plumbline.policy import Policy
 from training.dataset import examples, frauds_known
 from training.evaluate import load_version, score_rows, suggest
-from training.export import CARD_NAME, EXTRA, publish, versions
+from training.export import CARD_NAME, EXTRA, card_of, publish, versions
+from training.files import changed_files, file_digests
+from training.host import host_facts
 from training.past import ensure_history
 from training.windows import Windows, parse_days
 
@@ -143,6 +145,18 @@ def test_a_folder_with_the_files_of_two_models_is_refused(made, tmp_path):
     card.unlink()
     with pytest.raises(Refused, match=CARD_NAME):
         load_version(other)
+
+
+def test_the_card_lists_every_file_so_that_another_one_is_noticed(made, tmp_path):
+    version = tmp_path / "1"
+    shutil.copytree(made.version, version)
+    card = card_of(version)
+    assert card["host"] == host_facts()
+    assert card["files"].keys() == file_digests(version).keys() >= {"saved_model.pb", "variables/variables.index"}
+    assert changed_files(version, card["files"]) == []
+    (version / "saved_model.pb").write_bytes((version / "saved_model.pb").read_bytes() + b"\0")
+    (version / "variables" / "variables.index").unlink()
+    assert changed_files(version, card["files"]) == ["saved_model.pb", "variables/variables.index"]
 
 
 def test_versions_count_up_and_never_replace_one(made, tmp_path):
