@@ -164,6 +164,18 @@ def _reading(bootstrap: str, committed_only: bool, most_records: int) -> dict[st
     }
 
 
+def resume(consumer: KafkaConsumer, partitions: Sequence[TopicPartition]) -> None:
+    """`KafkaConsumer.resume`, and make sure that what was fetched before the pause is given out.
+
+    kafka-python 3.0.12 takes such records up again only where no other partition's are at hand, and counts those that
+    were given out to the last one as at hand: the partition would give nothing any more.
+    """
+    consumer.resume(*partitions)
+    fetcher = consumer._fetcher
+    if not fetcher._next_partition_records:
+        fetcher._next_partition_records = None
+
+
 def idempotent_producer(bootstrap: str, *, linger_ms: int = 0) -> KafkaProducer:
     """A producer whose retries neither double nor reorder records; acknowledged means written by every replica.
 

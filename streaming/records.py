@@ -16,7 +16,7 @@ from archive.record import MessageState, Record
 from plumbline.decision import Source
 from plumbline.errors import JournalRefused, NotFound
 from plumbline.names import Topic
-from streaming.kafka import end_offsets, partitions, reaching, reader
+from streaming.kafka import end_offsets, partitions, reaching, reader, resume
 
 CHUNK_RECORDS: Final = 20_000
 POLL_MS: Final = 500
@@ -146,7 +146,7 @@ class Messages:
             ]
 
         while wanted := behind():
-            self._consumer.resume(*wanted)
+            resume(self._consumer, wanted)
             for partition, found in self._consumer.poll(timeout_ms=POLL_MS, max_records=CHUNK_RECORDS).items():
                 self._waiting[partition].extend(found)
             self._consumer.pause(*wanted)
