@@ -1,11 +1,12 @@
 """Whether every way on which a row reaches its numbers agrees to the bit on this kind of host.
 
+    python -m benchmarks.paths --json
     python -m benchmarks.paths --model-base-path var/models/plumbline --json
 
-The newest version under the base path computes features, scores and effects of simulated transactions in this process;
-the same rows then go through the embedded server by gRPC and by REST, and through this process again, in batches of
-1, 2, 7, 63, 64, 65 and 512 in a random order. `*_different` must be 0, oneDNN on or off. How far scores move with
-oneDNN switched and in LiteRT is no fault: it is what `*_distance` tells.
+The newest version under the base path (a small model is trained when none is given) computes features, scores and
+effects of simulated transactions in this process; the same rows then go through the embedded server by gRPC and by
+REST, and through this process again, in batches of 1, 2, 7, 63, 64, 65 and 512 in a random order. `*_different` must be
+0, oneDNN on or off. How far scores move with oneDNN switched and in LiteRT is no fault: it is what `*_distance` tells.
 """
 
 import argparse
@@ -29,7 +30,9 @@ SWITCH: Final = "TF_ENABLE_ONEDNN_OPTS"
 def main() -> int:
     """Run it; exit code 1 when a number differs where none may."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.paths", description=__doc__)
-    parser.add_argument("--model-base-path", type=Path, default=Path("var/models/plumbline"))
+    parser.add_argument(
+        "--model-base-path", type=Path, help="folder of versions; a small model is trained if not given"
+    )
     parser.add_argument("--rows", type=int, default=10_000, help="how many simulated transactions")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     parser.add_argument("--alone", type=Path, help=argparse.SUPPRESS)
@@ -39,12 +42,20 @@ def main() -> int:
         if options.alone:
             result = alone(options.model_base_path, options.rows, options.alone)
         else:
-            result = run(options.model_base_path, options.rows)
+            with tempfile.TemporaryDirectory(prefix="plumbline-paths-") as folder:
+                result = run(options.model_base_path or _trained(Path(folder)), options.rows)
     except PlumblineError as error:
         print(f"benchmarks.paths: {error}", file=sys.stderr)
         return 1
     print(json.dumps(result, indent=None if options.json or options.alone else 2))
     return int(any(value for name, value in result.items() if name.endswith("_different")))
+
+
+def _trained(folder: Path) -> Path:
+    from benchmarks.stream import prepared
+
+    prepared(folder, {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)})
+    return folder / "models" / MODEL_NAME
 
 
 def run(base: Path, rows: int) -> dict[str, Any]:

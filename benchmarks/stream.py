@@ -76,7 +76,7 @@ def measure(folder: Path, count: int, rounds: int, latency_seconds: float, data:
     """All figures; the folder is used for everything that is written."""
     environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)}
     if data is None:
-        data = _prepared(folder, environ)
+        data = prepared(folder, environ)
     archive, models = data / "archive", data / "models" / "plumbline"
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
@@ -163,7 +163,7 @@ def bare_loop(bootstrap: str, count: int) -> None:
     close_producer(producer, 10)
 
 
-def _prepared(folder: Path, environ: dict[str, str]) -> Path:
+def prepared(folder: Path, environ: dict[str, str]) -> Path:
     """A simulated bank, and a model and policy that fit it, so that as many alerts are explained as in real life."""
     _say("simulating a bank, and training a model to score with")
     archive = folder / "archive"
