@@ -76,14 +76,16 @@ class Model:
             self._require(version, fingerprint)
             return self._client.score(columns, version)
         if self._now_us() >= self._look_again_us or fingerprint not in self._newest:
-            return self._client.score(columns, self._look(fingerprint))
+            self._look(fingerprint)
         try:
             return self._client.score(columns, self._newest[fingerprint])
-        except ModelRefused:  # it may have been let go for a newer one since the last look
-            return self._client.score(columns, self._look(fingerprint))
+        except ModelRefused:  # it may have been let go for a newer one since the look, or be another one by now
+            self._fingerprints.clear()
+            self._look(fingerprint)
+            return self._client.score(columns, self._newest[fingerprint])
 
-    def _look(self, fingerprint: str) -> int:
-        """The newest version served of a declaration. Raises FingerprintMismatch when there are only others."""
+    def _look(self, fingerprint: str) -> None:
+        """Note the newest version served of a declaration. Raises FingerprintMismatch when there are only others."""
         self._newest.pop(fingerprint, None)
         served = sorted((each for each, state in self._client.states().items() if state == "AVAILABLE"), reverse=True)
         if not served:
@@ -94,7 +96,6 @@ class Model:
             raise AssertionError("the newest version is of another declaration")
         self._newest[fingerprint] = fit
         self._look_again_us = self._now_us() + LOOK_US
-        return fit
 
     def _fingerprint(self, version: int) -> str:
         if version not in self._fingerprints:
