@@ -13,6 +13,7 @@ import yaml
 
 from plumbline.cli import main as cli
 from plumbline.settings import SECRETS, Settings, load, variable
+from streaming.lease import SESSION_MS
 
 ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
@@ -216,3 +217,9 @@ def test_the_light_image_holds_no_tensorflow() -> None:
 
 def locked(path: Path) -> dict[str, str]:
     return dict(re.findall(r"^([a-z0-9.-]+)(?:\[[^]]*\])?==([^\s;]+)", path.read_text(), re.MULTILINE))
+
+
+def test_the_broker_lets_a_scorer_keep_its_lease(services: dict[str, Any]) -> None:
+    """A broker refuses members whose session is shorter than its least, which is 6 s unless set: nobody would lead."""
+    least_ms = int(services["kafka"]["environment"]["KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS"])
+    assert least_ms <= SESSION_MS
