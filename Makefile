@@ -22,7 +22,7 @@ demo: venv frontend ## Install, start every part on this machine, and print the 
 	@exec $(BIN)/plumbline demo
 
 test: system venv frontend static ## Every check and every test: what CI runs
-	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS) tests
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 check: venv static fast ## Format, lint, types, import directions and the fast tests, in about a minute
 

@@ -26,17 +26,25 @@ MARKS_OF_FIXTURES = {
     "server": "slow",
 }
 
+LONG = (
+    "test_evolution.py", "test_soak.py", "test_all_paths.py", "test_scorer_kafka.py", "test_demo.py",
+    "test_faults_kafka.py", "test_ledger_faults.py", "test_trained_model.py", "test_point_in_time_in_bulk.py",
+    "test_watching.py", "test_audit.py", "test_drift_kafka.py",
+)  # fmt: skip
+"""Files that take a minute or so go first, the longest before all, so that all workers end at about the same time."""
+
 IN_CI = os.environ.get("CI", "").lower() in {"1", "true", "yes"}
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Each test carries the marks of the fixtures it uses, also of those behind its own."""
+    """Each test carries the marks of the fixtures it uses, also of those behind its own; long files go first."""
     for item in items:
         for fixture in getattr(item, "fixturenames", ()):
             if mark := MARKS_OF_FIXTURES.get(fixture):
                 item.add_marker(mark)
+    items.sort(key=lambda item: LONG.index(item.path.name) if item.path.name in LONG else len(LONG))
 
 
 @pytest.hookimpl(wrapper=True)
