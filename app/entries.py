@@ -71,6 +71,8 @@ def add(rows: Rows, entry: journal.Entry, sequence: int, appended_at_ms: int) ->
                     "journaled_at": entry.journaled_at,
                 }
             )
+        case journal.Answered():
+            pass
         case _:
             assert_never(entry)
 

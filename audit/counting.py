@@ -62,7 +62,7 @@ class Head(msgspec.Struct):
 
         transaction_id: str
 
-    type: Literal["decision", "conflict", "rejected", "label", "control", "assignment"]
+    type: Literal["decision", "conflict", "rejected", "label", "control", "assignment", "answered"]
     source: Source | None = None
     label: LabelId | None = None
     transaction: TransactionId | None = None

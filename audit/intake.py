@@ -22,7 +22,7 @@ from plumbline import transaction as transactions
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import Invalid, JournalRefused
-from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, Entry, LabelApplied, Rejected
+from plumbline.journal import Answered, AssignmentApplied, Conflict, ControlApplied, Entry, LabelApplied, Rejected
 from plumbline.label import Label
 from plumbline.names import Topic
 from plumbline.policy import Policy
@@ -180,6 +180,8 @@ class Intake:
             each.became = label_words(applied)
             if applied.effect == "counted":
                 self._enters(each, applied, rows)
+        elif isinstance(each.entry, Answered):
+            each.became = "answered"
         if isinstance(each.entry, AssignmentApplied) and each.became != "no message":
             deciding = each.entry.fingerprints[:1] or tuple(each.entry.declarations)[:1]
             self._in_force = (*deciding, *(name for name in each.entry.declarations if name not in deciding))
@@ -251,7 +253,7 @@ def _journaled(entry: Entry | None) -> tuple[Body | None, str]:
         return entry.policy, ""
     if isinstance(entry, AssignmentApplied):
         return entry.assignment, ""
-    return None, entry.error if entry is not None else ""
+    return None, entry.error if isinstance(entry, Rejected) else ""
 
 
 def _words(entry: Entry) -> str:
@@ -262,7 +264,7 @@ def _words(entry: Entry) -> str:
         return f"conflict, {'identical' if entry.identical else 'with another body'}"
     if isinstance(entry, AssignmentApplied):
         return "assignment" if entry.assignment is None else f"assignment, {entry.assignment.version}"
-    return {Decision: "decision", Rejected: "rejected", ControlApplied: "control"}[type(entry)]
+    return {Decision: "decision", Rejected: "rejected", ControlApplied: "control", Answered: "answered"}[type(entry)]
 
 
 def _account(entry: Entry | None) -> str:

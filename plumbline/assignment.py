@@ -1,11 +1,12 @@
-"""Which model versions answer: one decides, others may score beside it without a say.
+"""Which model versions answer: one decides, others decide for a share of the accounts, or score without a say.
 
 An assignment is a message on the `control` topic, as a policy is. Without one the newest version that is served
 decides. A model version that was trained under another feature declaration than the one in force can only come in by an
 assignment, since its history has to be prepared first.
 """
 
-from typing import Annotated, Final
+import hashlib
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,24 +17,71 @@ from plumbline.transaction import Id
 
 ModelNumber = Annotated[int, Meta(ge=1, le=2**53 - 1, description="A model version's number.")]
 
-ASSIGNMENT_MAX_BYTES: Final = 4096
+PER_MILLE: Final = 1000
+ASSIGNMENT_MAX_BYTES: Final = 8192
+
+Route = Literal["newest", "champion", "canary", "experiment", "fallback"]
+"""Why a version decided: it was the newest served, as there was no assignment; it was the champion; its arm had the
+account, of a canary or of an experiment; or it stood in as champion for an arm that did not answer."""
+
+
+class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A version that decides for some of every thousand accounts."""
+
+    version: ModelNumber
+    per_mille: Annotated[int, Meta(ge=1, le=PER_MILLE, description="Accounts of every thousand.")]
 
 
 class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="assignment"):
-    """The version that decides from the next decision on, and those that are journaled beside it."""
+    """The versions that decide from the next decision on, and those that are journaled beside them.
+
+    decides: the champion, which has every account that no arm has; arms: of a canary or an experiment (A/B), by `kind`;
+    salt: accounts are dealt to arms anew under another one; why: for the readers of the journal; replaces: the name of
+    the assignment that must be in force, or this one is refused (empty: any), so that a rollback never undoes what it
+    has not judged.
+    """
 
     version: Id
     decides: ModelNumber
     shadows: Annotated[tuple[ModelNumber, ...], Meta(max_length=4)] = ()
+    arms: Annotated[tuple[Arm, ...], Meta(max_length=4)] = ()
+    kind: Literal["canary", "experiment"] = "canary"
+    salt: Annotated[str, Meta(max_length=64)] = ""
+    why: Annotated[str, Meta(max_length=500)] = ""
+    replaces: Annotated[str, Meta(max_length=64)] = ""
 
     def __post_init__(self) -> None:
-        if len({self.decides, *self.shadows}) != 1 + len(self.shadows):
-            raise ValueError(f"shadows are {list(self.shadows)} beside {self.decides}: expected each version once")
+        arms = [arm.version for arm in self.arms]
+        if len({self.decides, *arms, *self.shadows}) != 1 + len(arms) + len(self.shadows):
+            raise ValueError(
+                f"shadows are {list(self.shadows)} and arms {arms} beside {self.decides}: expected each version once"
+            )
+        if (taken := sum(arm.per_mille for arm in self.arms)) > PER_MILLE:
+            raise ValueError(f"arms take {taken} of every thousand accounts: expected {PER_MILLE} at most")
 
     @property
     def versions(self) -> tuple[int, ...]:
-        """Every version named, the deciding one first."""
-        return (self.decides, *self.shadows)
+        """Every version named: the champion, then those of arms, then shadows."""
+        return (self.decides, *(arm.version for arm in self.arms), *self.shadows)
+
+    def routed(self, account_id: str) -> tuple[int, Route]:
+        """The version that decides for an account, and why; the same on every scorer, and while an arm only grows."""
+        place = bucket(self.salt, account_id) if self.arms else PER_MILLE
+        for arm in self.arms:
+            if place < arm.per_mille:
+                return arm.version, self.kind
+            place -= arm.per_mille
+        return self.decides, "champion"
+
+
+def bucket(salt: str, account_id: str) -> int:
+    """An account's place from 0 to 999, which arms take from 0 up.
+
+    >>> bucket("", "account-1"), bucket("", "account-2"), bucket("another", "account-1")
+    (894, 929, 196)
+    """
+    digest = hashlib.blake2b(f"{salt}\0{account_id}".encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") % PER_MILLE
 
 
 _decoder = msgspec.json.Decoder(Assignment)
@@ -42,7 +90,7 @@ _decoder = msgspec.json.Decoder(Assignment)
 def parse(raw: bytes) -> Assignment:
     """The Assignment in a control message's bytes.
 
-    raw: UTF-8 JSON object of at most 4,096 bytes, with `"type": "assignment"`.
+    raw: UTF-8 JSON object of at most 8,192 bytes, with `"type": "assignment"`.
     Raises InvalidControl, which names the field, its value and what was allowed.
     """
     return decoded(InvalidControl, "assignment", Assignment, _decoder, raw, ASSIGNMENT_MAX_BYTES)

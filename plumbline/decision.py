@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from plumbline.assignment import Route
 from plumbline.transaction import Transaction
 
 
@@ -81,8 +82,9 @@ class Decision(
     """One transaction's answer, and what it was computed from.
 
     history: the int64 values of the deciding declaration's measures, in its order; fingerprint: that declaration.
-    other_histories: the same for every other declaration in force. scores: one a model version asked, the deciding one
-    first; empty when it did not answer. decided_at: our clock, microseconds since 1970 UTC.
+    other_histories: the same for every other declaration in force. scores: the deciding version's; empty when it did
+    not answer (others behind it are shadows of journals before `journal.Answered`). assignment: the name of the one in
+    force, empty without one; route: why that version decided. decided_at: our clock, microseconds since 1970 UTC.
     """
 
     transaction: Transaction
@@ -95,6 +97,8 @@ class Decision(
     reasons: tuple[Reason, ...]
     decided_at: int
     other_histories: tuple[DeclaredHistory, ...] = ()
+    assignment: str = ""
+    route: Route = "newest"
 
     def history_of(self, fingerprint: str) -> tuple[int, ...] | None:
         """The history recorded under a declaration; None where that one was not in force."""

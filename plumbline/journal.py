@@ -10,6 +10,7 @@ journal alone. What the scorer adds by itself has no source:
 `LabelApplied`    a label, and whether it entered history.
 `ControlApplied`  a policy that came into force with the next decision.
 `AssignmentApplied`  model versions and feature declarations that came into force with the next decision.
+`Answered`        how a model version answered, while an assignment has arms or shadows, and a shadow's scores.
 """
 
 from typing import Any, Literal
@@ -81,7 +82,28 @@ class AssignmentApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     journaled_at: int
 
 
-Entry = Decision | Conflict | Rejected | LabelApplied | ControlApplied | AssignmentApplied
+class Answered(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, kw_only=True, tag="answered"):
+    """How one model version answered when it was asked about n decisions, while an assignment has arms or shadows.
+
+    role: what the version was asked as; rows: n. failure: empty where it answered in time; `skipped` says that a shadow
+    was too far behind to be asked. micros: how long the answer took, microseconds.
+    sequences: a shadow's decisions, as their sequence numbers; values: its scores of them, float32 written so that they
+    read back to the same bits, none where it failed. A shadow is asked off the deciding path, so this entry comes some
+    time after the decisions. The other roles' scores stand in the decisions, which follow in the same batch.
+    """
+
+    version: int
+    role: Literal["champion", "canary", "experiment", "shadow"]
+    rows: int
+    failure: Literal["", "deadline", "error", "skipped"] = ""
+    micros: int
+    sequences: tuple[int, ...] = ()
+    values: tuple[float, ...] = ()
+    journaled_at: int
+    source: None = None
+
+
+Entry = Decision | Conflict | Rejected | LabelApplied | ControlApplied | AssignmentApplied | Answered
 
 _decoder = msgspec.json.Decoder(Entry)
 encode = msgspec.json.Encoder(order="deterministic").encode

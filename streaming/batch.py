@@ -226,6 +226,8 @@ def _decisions(
             reasons=reasons + explained.get(n, ()),
             decided_at=now_us,
             other_histories=tuple(DeclaredHistory(name, tuple(pasts[name][n])) for name in others),
+            assignment="" if assignment is None else assignment.version,
+            route="newest" if assignment is None else "champion",
         )
         for n, ((each, source), given, (outcome, reasons)) in enumerate(zip(new, scores, outcomes, strict=True))
     ]

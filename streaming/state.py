@@ -74,7 +74,8 @@ class State:
         """Version and fingerprint of those that score beside the deciding one."""
         if self.assignment is None:
             return []
-        return list(zip(self.assignment.shadows, self.fingerprints[1:], strict=True))
+        beside = self.fingerprints[1 + len(self.assignment.arms) :]
+        return list(zip(self.assignment.shadows, beside, strict=True))
 
     @property
     def history(self) -> History:
