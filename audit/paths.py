@@ -18,7 +18,6 @@ from typing import Any, Final
 import grpc
 import numpy as np
 import numpy.typing as npt
-import tensorflow as tf
 
 from features.analysis import Columns
 from plumbline.errors import ModelUnavailable
@@ -27,6 +26,7 @@ from serving import wire_pb2 as wire
 from serving.client import CHANNEL_OPTIONS
 from serving.methods import PREDICT
 from training.evaluate import Loaded
+from training.litert import convert, interpreted
 
 Array = npt.NDArray[Any]
 Call = Callable[[str, Columns], Mapping[str, Array]]
@@ -103,17 +103,8 @@ def by_rest(port: int, model_name: str, form: str, host: str = "127.0.0.1") -> C
 
 def litert(model: Loaded) -> Call:
     """The scoring signature converted to LiteRT with its built-in operations alone, run in this process."""
-    served = model.model.signatures["serving_default"]
-    converter = tf.lite.TFLiteConverter.from_concrete_functions([served], model.model)
-    converter.target_spec.supported_ops = [tf.lite.OpsSet.TFLITE_BUILTINS]
-    interpreter = tf.lite.Interpreter(model_content=converter.convert())
-
-    def call(signature: str, columns: Columns) -> dict[str, Array]:
-        # It takes texts as an array of bytes, not of objects.
-        given = {name: np.array(each.tolist()) if each.dtype == object else each for name, each in columns.items()}
-        return dict(interpreter.get_signature_runner()(**given))
-
-    return call
+    call = interpreted(convert(model))
+    return lambda signature, columns: call(columns)
 
 
 def shuffled(rows: int, random: np.random.Generator) -> list[Rows]:

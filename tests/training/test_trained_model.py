@@ -9,19 +9,25 @@ from pathlib import Path
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import tensorflow as tf
 
+from archive.manifest import file_sha256
 from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.pieces import read_history
 from features.preprocessing import Z_LIMIT
-from plumbline.errors import FingerprintMismatch, Refused
+from plumbline.cli.main import DONE, FAILED, USAGE, run
+from plumbline.errors import FingerprintMismatch, Invalid, Refused, Unready
 from plumbline.policy import Policy
+from training import litert
 from training.dataset import examples, frauds_known
 from training.evaluate import load_version, score_rows, suggest
 from training.export import CARD_NAME, EXTRA, card_of, publish, versions
 from training.files import changed_files, file_digests
 from training.host import host_facts
 from training.past import ensure_history
+from training.tail import newest_rows
 from training.windows import Windows, parse_days
 
 ROOT = Path(__file__).parents[2]
@@ -191,3 +197,81 @@ def test_the_suggested_policy_declines_what_is_nearly_certain_and_reviews_what_c
     assert 1 <= np.count_nonzero(reviewed) <= 0.05 * len(rows.scores)
     declined = rows.scores >= policy.decline_at
     assert policy.decline_at == 2.0 or rows.frauds[declined].mean() >= 0.9
+
+
+@pytest.fixture(scope="module")
+def converted(model):
+    return litert.convert(model)
+
+
+def test_a_litert_file_scores_rows_of_every_kind_with_built_in_operations_alone(
+    model, converted, tmp_path, monkeypatch
+):
+    monkeypatch.setattr(litert, "convert", lambda model: converted)
+    columns = small.raw_rows(4096, seed=9)
+    columns["currency"][:3] = [b"", "不".encode(), b"never seen"]
+    done = litert.export(model, columns, tmp_path / "m.tflite", litert.DISTANCE_MOST)
+    content = done.file.read_bytes()
+    assert (len(content), done.rows, [each.name for each in tmp_path.iterdir()]) == (
+        done.file_bytes,
+        4096,
+        ["m.tflite"],
+    )
+    assert b"FlexDelegate" not in content
+    assert not [name for name in operations(content) if name.startswith(("Flex", "CUSTOM"))]
+    call, exact = litert.interpreted(content), model.score(columns)
+    for rows in (slice(0, 1), slice(1, 64), slice(0, 4096)):
+        found = call({name: column[rows] for name, column in columns.items()})["score"]
+        np.testing.assert_allclose(found, exact[rows], atol=litert.DISTANCE_MOST, rtol=0)
+    assert done.distance <= litert.DISTANCE_MOST
+
+
+def operations(content):
+    """Names of the operations of a LiteRT file."""
+    return {each["op_name"] for each in tf.lite.Interpreter(model_content=content)._get_ops_details()}
+
+
+def test_a_litert_file_that_is_too_far_from_the_version_is_never_written(model, converted, tmp_path, monkeypatch):
+    monkeypatch.setattr(litert, "convert", lambda model: converted)
+    file, columns = tmp_path / "m.tflite", small.raw_rows(200)
+    with pytest.raises(Refused, match="nothing was written"):
+        litert.export(model, columns, file, most=0.0)
+    with pytest.raises(Invalid, match="rows is 0"):
+        litert.export(model, small.raw_rows(0), file, 1.0)
+    assert not list(tmp_path.iterdir())
+    with pytest.raises(Unready, match="cannot be written"):
+        litert.export(model, columns, tmp_path / "no folder" / "m.tflite", 1.0)
+
+
+def test_the_export_command_tries_the_file_on_an_archive_or_on_simulated_rows(
+    made, converted, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setenv("PLUMBLINE_MODEL_NAME", made.version.parent.name)
+    monkeypatch.chdir(tmp_path)
+    models = ["--models-dir", str(made.version.parent.parent)]
+    command = ["models", "export", "--litert", "1", *models, "--rows", "2000"]
+    given = ["--archive", str(made.archive.path), "--out", "m.tflite"]
+    for options, name in ((given, "m.tflite"), ([], "small-1.tflite")):
+        assert run([*command, *options, "--json"]) == DONE
+        told = json.loads(capsys.readouterr().out)
+        assert (told["file"], told["rows"], told["fingerprint"]) == (name, 2000, fingerprint())
+        assert told["distance"] <= told["distance_most"] == litert.DISTANCE_MOST
+        assert told["sha256"] == file_sha256(tmp_path / name)
+        monkeypatch.setattr(litert, "convert", lambda model: converted)  # which takes seconds
+    monkeypatch.setattr(litert, "DISTANCE_MOST", -1.0)
+    assert run([*command, "--out", "never.tflite"]) == FAILED
+    assert run([*command[:3], "2", *models]) == FAILED
+    assert run(["models", "export", "1", *models]) == USAGE
+    assert not Path("never.tflite").exists()
+
+
+def test_the_newest_rows_of_an_archive_have_the_history_of_one_sweep(made):
+    whole, last = newest_rows(made.archive, small.ROWS), newest_rows(made.archive, 100)
+    assert (len(whole["history"]), len(last["history"])) == (small.ROWS, 100)
+    keep = (WINDOWS.train.since_us, WINDOWS.test.until_us)
+    history = read_history(ensure_history(made.archive, made.cache, keep))
+    sequence = pa.Table.from_batches(made.archive.transactions(columns=("sequence",)))["sequence"].to_numpy()
+    at = np.searchsorted(sequence, history["sequence"].to_numpy())
+    beam = np.stack([history[name].to_numpy() for name in HISTORY_NAMES], axis=1)
+    assert np.array_equal(whole["history"][at], beam)
+    assert np.array_equal(whole["occurred_at"][-100:], last["occurred_at"])
