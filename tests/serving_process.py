@@ -9,6 +9,7 @@ import subprocess
 import sys
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,13 @@ class ModelServer:
     """`plumbline serve` as a child process; a context manager that ends it."""
 
     def __init__(
-        self, base_path: Path, log: Path, model_name: str = "plumbline", port: int = 0, poll_seconds: float = 0.1
+        self,
+        base_path: Path,
+        log: Path,
+        model_name: str = "plumbline",
+        port: int = 0,
+        poll_seconds: float = 0.1,
+        more: Sequence[str] = (),
     ) -> None:
         self.base_path = base_path
         self.log = log
@@ -62,6 +69,7 @@ class ModelServer:
         self.port = port
         self.rest_port = 0
         self.poll_seconds = poll_seconds
+        self.more = more
         self.events: list[dict[str, Any]] = []
         self._told = threading.Condition()
 
@@ -69,7 +77,15 @@ class ModelServer:
         """Start it and wait until its ports are held."""
         arguments = ["--model-base-path", str(self.base_path), "--model-name", self.model_name]
         self.port = self.port or free_port()  # it keeps its port over restarts
-        arguments += ["--port", str(self.port), "--rest-port", "0", "--poll-seconds", str(self.poll_seconds)]
+        arguments += [
+            "--port",
+            str(self.port),
+            "--rest-port",
+            "0",
+            "--poll-seconds",
+            str(self.poll_seconds),
+            *self.more,
+        ]
         # A list of its own for every process: the end of the one before may be noticed late.
         self.events = events = []
         with self.log.open("a") as log:

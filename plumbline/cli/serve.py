@@ -29,6 +29,24 @@ def serve(
     keep_versions: Annotated[
         int, typer.Option(min=1, max=64, help="How many of the newest versions are served at once.")
     ] = 1,
+    model_config_file: Annotated[
+        Path | None,
+        typer.Option(help="Models, policies and labels as a ModelServerConfig in text; no other model is served then."),
+    ] = None,
+    model_config_file_poll_wait_seconds: Annotated[
+        float, typer.Option(min=0, max=86400, help="Time between two looks at that file; 0 reads it once.")
+    ] = 0.0,
+    allow_version_labels_for_unavailable_models: Annotated[
+        bool,
+        typer.Option(
+            "--allow-version-labels-for-unavailable-models",
+            help="Let a label that is not in use go to a version that is not served yet.",
+        ),
+    ] = False,
+    max_num_load_retries: Annotated[
+        int, typer.Option(min=0, help="How often a version that did not load is tried again while its files stay.")
+    ] = 5,
+    load_retry_interval_seconds: Annotated[float, typer.Option(min=0, help="Time between two of these tries.")] = 60.0,
     json_ready: Annotated[
         bool,
         typer.Option(
@@ -39,14 +57,25 @@ def serve(
     """Serve the newest versions in a folder over gRPC and REST, until interrupted."""
     from plumbline.settings import load
     from serving.server.process import Options, run
+    from serving.server.versions import Retries
 
     settings = load()
     name = model_name or settings.model_name
-    base_path = model_base_path or settings.data_path / "models" / name
-    run(
-        Options(name, base_path, host, port, rest_port if rest else None, poll_seconds, op_threads, keep_versions),
-        _print_json if json_ready else _print,
+    options = Options(
+        model_name=name,
+        base_path=model_base_path or settings.data_path / "models" / name,
+        host=host,
+        port=port,
+        rest_port=rest_port if rest else None,
+        poll_seconds=poll_seconds,
+        op_threads=op_threads,
+        keep_versions=keep_versions,
+        config_file=model_config_file,
+        config_poll_seconds=model_config_file_poll_wait_seconds,
+        labels_ahead=allow_version_labels_for_unavailable_models,
+        retries=Retries(max_num_load_retries, load_retry_interval_seconds),
     )
+    run(options, _print_json if json_ready else _print)
 
 
 def _print_json(event: dict[str, Any]) -> None:

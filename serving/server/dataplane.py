@@ -6,11 +6,9 @@ from dataclasses import dataclass
 from serving import wire_pb2 as wire
 from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
 from serving.server.model import Arrays, Model, Signature, type_name
+from serving.server.models import Models
 from serving.server.status import MISSING_NAME, NO_FIELDS, Code, StatusError, invalid, listed
-from serving.server.versions import Versions, VersionStatus
-
-Models = Mapping[str, Versions]
-"""Every model that this server was told to serve, by name."""
+from serving.server.versions import VersionStatus
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,16 +32,20 @@ class Answer:
 
 def find(models: Models, spec: Spec) -> Model:
     """The loaded version that a spec asks for. Raises StatusError when there is none."""
-    if not spec.name:
-        raise invalid(MISSING_NAME)
-    if spec.label:
-        raise invalid(f"Unrecognized servable version label: {spec.label}")
-    versions = models.get(spec.name)
-    model = versions.loaded(spec.version) if versions is not None else None
+    version = _version(models, spec)
+    versions = models.versions(spec.name)
+    model = versions.loaded(version) if versions is not None else None
     if model is None:
-        asked = f"Latest({spec.name})" if spec.version is None else f"Specific({spec.name}, {spec.version})"
+        asked = f"Latest({spec.name})" if version is None else f"Specific({spec.name}, {version})"
         raise StatusError(Code.NOT_FOUND, f"Servable not found for request: {asked}")
     return model
+
+
+def _version(models: Models, spec: Spec) -> int | None:
+    """The version that a spec pins, by number or by label; None for the newest. Raises StatusError."""
+    if not spec.name:
+        raise invalid(MISSING_NAME)
+    return models.labelled(spec.name, spec.label) if spec.label else spec.version
 
 
 def signature_of(model: Model, name: str) -> Signature:
@@ -112,14 +114,11 @@ def _check_filter(signature: Signature, output_filter: Sequence[str]) -> None:
 
 def status(models: Models, spec: Spec) -> list[VersionStatus]:
     """What is known of a model's versions, the newest first, or of the one asked for. Raises StatusError for none."""
-    if not spec.name:
-        raise invalid(MISSING_NAME)
-    if spec.label:
-        raise invalid(f"Unrecognized servable version label: {spec.label}")
-    known = models[spec.name].statuses() if spec.name in models else []
-    found = [each for each in known if spec.version in (None, each.version)]
+    version = _version(models, spec)
+    versions = models.versions(spec.name)
+    found = [each for each in versions.statuses() if version in (None, each.version)] if versions is not None else []
     if not found:
-        asked = "any versions" if spec.version is None else f"version {spec.version}"
+        asked = "any versions" if version is None else f"version {version}"
         raise StatusError(Code.NOT_FOUND, f"Could not find {asked} of model {spec.name}")
     return found
 

@@ -1,20 +1,16 @@
-"""gRPC to the data plane and back: PredictionService (Predict, GetModelMetadata) and ModelService (GetModelStatus)."""
+"""gRPC as a transport: a server that holds its port, and for each call the bytes, the code and the text."""
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
 import grpc
 import structlog
+from google.protobuf.message import DecodeError
 
-from plumbline.errors import Invalid, Unready
-from serving import tensors
-from serving import wire_pb2 as wire
-from serving.methods import MODEL_SERVICE, PREDICTION_SERVICE, SIGNATURE_DEF, SIGNATURE_DEF_MAP
-from serving.server import dataplane
-from serving.server.dataplane import Models, Spec
-from serving.server.status import MISSING_SPEC, StatusError, invalid
-from serving.server.versions import VersionStatus
+from plumbline.errors import Unready
+from serving.server.grpc_calls import CALLS, Call
+from serving.server.models import Models
+from serving.server.status import StatusError, invalid
 
 log = structlog.get_logger()
 
@@ -52,85 +48,30 @@ def bind(models: Models, host: str, port: int) -> tuple[grpc.Server, int]:
 
 
 def _handlers(models: Models) -> tuple[grpc.GenericRpcHandler, ...]:
-    def handler(answer: Callable[[Models, Any], Any], request: Any, response: Any) -> Any:
-        def behaviour(message: Any, context: grpc.ServicerContext) -> Any:
-            if not context.is_active():  # its caller stopped waiting while it stood in the queue
-                context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
-            try:
-                return answer(models, message)
-            except StatusError as error:
-                context.abort(CODES[error.code.value], error.message[:DETAILS_MAX_CHARACTERS])
-            except Exception as error:
-                log.exception("a request failed", request=type(message).__name__)
-                context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
-
-        return grpc.unary_unary_rpc_method_handler(
-            behaviour, request_deserializer=request.FromString, response_serializer=response.SerializeToString
-        )
-
-    prediction = {
-        "Predict": handler(predict, wire.PredictRequest, wire.PredictResponse),
-        "GetModelMetadata": handler(metadata, wire.GetModelMetadataRequest, wire.GetModelMetadataResponse),
-    }
-    model = {"GetModelStatus": handler(status, wire.GetModelStatusRequest, wire.GetModelStatusResponse)}
-    return (
-        grpc.method_handlers_generic_handler(PREDICTION_SERVICE, prediction),
-        grpc.method_handlers_generic_handler(MODEL_SERVICE, model),
-    )
+    services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
+    for call in CALLS:
+        services.setdefault(call.service, {})[call.name] = _handler(models, call)
+    return tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
 
 
-def predict(models: Models, request: wire.PredictRequest) -> wire.PredictResponse:
-    """PredictionService.Predict. Raises StatusError."""
-    spec = _spec(request)
-    inputs = {}
-    for name, tensor in request.inputs.items():
+def _handler(models: Models, call: Call) -> grpc.RpcMethodHandler:
+    def behaviour(sent: bytes, context: grpc.ServicerContext) -> Any:
+        if not context.is_active():  # its caller stopped waiting while it stood in the queue
+            context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         try:
-            inputs[name] = tensors.array(tensor)
-        except Invalid as error:
-            raise invalid(f"tensor parsing error: {name}") from error
-    answer = dataplane.predict(models, spec, inputs, request.output_filter)
-    response = wire.PredictResponse()
-    _fill_spec(response.model_spec, spec.name, answer.version, answer.signature)
-    for name, values in answer.outputs.items():
-        tensors.fill(response.outputs[name], values)
-    return response
+            return call.answer(models, _parsed(call, sent), context.is_active)
+        except StatusError as error:
+            context.abort(CODES[error.code.value], error.message[:DETAILS_MAX_CHARACTERS])
+        except Exception as error:
+            log.exception("a request failed", call=call.name)
+            context.abort(grpc.StatusCode.INTERNAL, f"{type(error).__name__}: {error}")
+
+    # The bytes come as they are, since what cannot be parsed is the caller's fault, and gRPC would call it ours.
+    return grpc.unary_unary_rpc_method_handler(behaviour, None, call.response.SerializeToString)
 
 
-def metadata(models: Models, request: wire.GetModelMetadataRequest) -> wire.GetModelMetadataResponse:
-    """PredictionService.GetModelMetadata. Raises StatusError."""
-    spec = _spec(request)
-    version, definitions = dataplane.metadata(models, spec, request.metadata_field)
-    response = wire.GetModelMetadataResponse()
-    _fill_spec(response.model_spec, spec.name, version, "")
-    packed = response.metadata[SIGNATURE_DEF]
-    packed.type_url = SIGNATURE_DEF_MAP
-    packed.value = wire.SignatureDefMap(signature_def=definitions).SerializeToString()
-    return response
-
-
-def status(models: Models, request: wire.GetModelStatusRequest) -> wire.GetModelStatusResponse:
-    """ModelService.GetModelStatus. Raises StatusError."""
-    return status_message(dataplane.status(models, _spec(request)))
-
-
-def status_message(statuses: list[VersionStatus]) -> wire.GetModelStatusResponse:
-    """Version statuses as the protocol's message."""
-    response = wire.GetModelStatusResponse()
-    for each in statuses:
-        entry = response.model_version_status.add(version=each.version, state=each.state.name)
-        entry.status.CopyFrom(wire.StatusProto(error_code=each.code.name, error_message=each.message))
-    return response
-
-
-def _spec(request: Any) -> Spec:
-    if not request.HasField("model_spec"):
-        raise invalid(MISSING_SPEC)
-    given: wire.ModelSpec = request.model_spec
-    version = given.version.value if given.HasField("version") else None
-    return Spec(given.name, version, given.version_label, given.signature_name)
-
-
-def _fill_spec(spec: wire.ModelSpec, name: str, version: int, signature: str) -> None:
-    spec.name = name
-    spec.version.value = version
-    spec.signature_name = signature
+def _parsed(call: Call, sent: bytes) -> Any:
+    try:
+        return call.request.FromString(sent)
+    except DecodeError as error:
+        raise invalid(f"The request is no {call.request.DESCRIPTOR.name}: {error}") from error

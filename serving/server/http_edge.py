@@ -14,8 +14,9 @@ from plumbline.errors import Unready
 from serving import wire_pb2 as wire
 from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
 from serving.server import dataplane, json_answer, json_request, json_text
-from serving.server.dataplane import Models, Spec
-from serving.server.grpc_edge import status_message
+from serving.server.dataplane import Spec
+from serving.server.grpc_calls import status_message
+from serving.server.models import Models
 from serving.server.status import Code, StatusError, invalid
 
 log = structlog.get_logger()

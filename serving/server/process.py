@@ -5,31 +5,39 @@ import os
 import signal
 import sys
 import threading
+import time
 import warnings
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+from queue import Empty, SimpleQueue
 from typing import Any, Final
 
 import structlog
 
 from plumbline.errors import Unready
-from serving.server import grpc_edge, http_edge
+from serving import wire_pb2 as wire
+from serving.server import config, grpc_edge, http_edge
 from serving.server.model import Model
-from serving.server.versions import Versions
+from serving.server.models import Models
+from serving.server.status import StatusError
+from serving.server.versions import Retries
 
 log = structlog.get_logger()
 
 GRACE_SECONDS: Final = 5.0
 SWITCH_SECONDS: Final = 0.001
 """How long Python lets one thread run while others wait: a version being loaded must not hold up requests."""
+STOP, POLL = "stop", "poll"
 
 
 @dataclass(frozen=True, slots=True)
 class Options:
     """What one server process serves, and where; port 0 takes a free one, rest_port None leaves REST out.
 
-    op_threads: threads that one operation of a model may use; keep_versions: how many of the newest are served at once.
+    op_threads: threads that one operation of a model may use; keep_versions: how many of the newest are served at once;
+    config_file: takes the place of model_name, base_path and keep_versions, and is read again every
+    config_poll_seconds (0: never); labels_ahead: whether a new label may go to a version that is not served yet.
     """
 
     model_name: str
@@ -40,28 +48,33 @@ class Options:
     poll_seconds: float
     op_threads: int
     keep_versions: int = 1
+    config_file: Path | None = None
+    config_poll_seconds: float = 0.0
+    labels_ahead: bool = False
+    retries: Retries = field(default_factory=Retries)
 
 
 def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     """Serve until SIGTERM or SIGINT; calls under way get five seconds to end.
 
     announce: is told `{"state": "listening", ...}` once the ports are held, and `{"state": "serving", ...}` with each
-    version that comes into service. Raises Unready when a port cannot be had, or the base path is a file.
+    version that comes into service. Raises Unready when a port cannot be had, or the base path is a file, and
+    StatusError for a configuration that is not allowed.
     """
-    stop = threading.Event()
+    # Its put may be called by a signal handler while the same thread waits in its get, as no lock or event may.
+    bell: SimpleQueue[str] = SimpleQueue()
     importing = threading.Event()
 
     def on_signal(*_: Any) -> None:
-        stop.set()
+        bell.put(STOP)
         if importing.is_set():
             # No call is under way yet, an import takes long, and an exception might be swallowed by what is imported.
             os._exit(0)
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    if options.base_path.exists() and not options.base_path.is_dir():
-        raise Unready(f"{options.base_path} is a file: --model-base-path takes the folder that holds numbered versions")
-    models: dict[str, Versions] = {}
+    models = Models(_load, options.labels_ahead, options.retries, wake=lambda: bell.put(POLL))
+    models.reload(_configuration(options))
     grpc_server, port = grpc_edge.bind(models, options.host, options.port)
     rest_server, rest_port = None, None
     try:
@@ -69,22 +82,20 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
             rest_server, rest_port = http_edge.bind(models, options.host, options.rest_port)
             threading.Thread(target=rest_server.serve_forever, name="rest", daemon=True).start()
         grpc_server.start()
-        where = {"host": options.host, "port": port, "rest_port": rest_port, "model": options.model_name}
-        announce({"state": "listening", **where, "pid": os.getpid()})
+        where = {"host": options.host, "port": port, "rest_port": rest_port}
+        announce({"state": "listening", **where, "model": options.model_name, "pid": os.getpid()})
         sys.setswitchinterval(SWITCH_SECONDS)
         importing.set()
-        load = _loader(options.op_threads)
+        _import(options.op_threads)
         importing.clear()
         # TensorFlow's own objects stay for good: the collector need not stop all requests to look at them again.
         gc.collect()
         gc.freeze()
-        versions = Versions(options.model_name, options.base_path, load, options.keep_versions)
-        models[options.model_name] = versions
-        _poll_until(
-            stop,
-            versions,
-            options.poll_seconds,
-            lambda version: announce({"state": "serving", **where, "version": version}),
+        _poll_until_stopped(
+            options,
+            models,
+            bell,
+            lambda name, version: announce({"state": "serving", **where, "model": name, "version": version}),
         )
     finally:
         grpc_server.stop(GRACE_SECONDS).wait()
@@ -94,29 +105,63 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     log.info("stopped")
 
 
-def _poll_until(stop: threading.Event, versions: Versions, poll_seconds: float, serving: Callable[[int], None]) -> None:
-    served: set[int] = set()
-    complaint = ""
-    while not stop.is_set():
-        try:
-            versions.poll()
-            complaint = ""
-        except OSError as error:
-            if str(error) != complaint:  # told once, not with every look
-                complaint = str(error)
-                log.error("the base path cannot be read", base_path=str(versions.base_path), error=complaint)
-        now = versions.served()
+def _configuration(options: Options) -> wire.ModelServerConfig:
+    if options.config_file is not None:
+        return config.read(options.config_file)
+    if options.base_path.exists() and not options.base_path.is_dir():
+        raise Unready(f"{options.base_path} is a file: --model-base-path takes the folder that holds numbered versions")
+    return config.single(options.model_name, options.base_path, options.keep_versions)
+
+
+def _poll_until_stopped(
+    options: Options, models: Models, bell: "SimpleQueue[str]", serving: Callable[[str, int], None]
+) -> None:
+    served: set[tuple[str, int]] = set()
+    read_at = time.monotonic()
+    wait_seconds = 0.0
+    while not _stopped(bell, wait_seconds):
+        if options.config_poll_seconds and time.monotonic() - read_at >= options.config_poll_seconds:
+            read_at = time.monotonic()
+            _read_again(options, models)
+        models.poll()
+        now = models.served()
         if set(now) != served:
             gc.collect()  # a version that was let go, whose graph refers to itself
-            for version in now:
-                if version not in served:
-                    serving(version)
+            for name, version in now:
+                if (name, version) not in served:
+                    serving(name, version)
             served = set(now)
-        stop.wait(poll_seconds)
+        wait_seconds = options.poll_seconds
 
 
-def _loader(op_threads: int) -> Callable[[Path, int], Model]:
-    """The function that loads a version. Importing it takes seconds, so the ports are held before that."""
+def _stopped(bell: "SimpleQueue[str]", seconds: float) -> bool:
+    """Whether a signal came; waits so long for a reason to look at anything."""
+    try:
+        told = bell.get(timeout=seconds)
+        while told != STOP:
+            told = bell.get_nowait()
+    except Empty:
+        return False
+    return True
+
+
+def _read_again(options: Options, models: Models) -> None:
+    """Put the configuration file in force; one that is not allowed changes nothing."""
+    try:
+        models.reload(_configuration(options))
+    except StatusError as error:
+        log.error("the configuration file is refused", file=str(options.config_file), error=str(error))
+
+
+def _load(folder: Path, version: int) -> Model:
+    """Load a version; only once `_import` has been called."""
+    from serving.server.saved_model import load
+
+    return load(folder, version)
+
+
+def _import(op_threads: int) -> None:
+    """Import TensorFlow and set it up. That takes seconds, so the ports are held before."""
     if "tensorflow" not in sys.modules:
         os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
         warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.api_core")  # its plans for 2027
@@ -124,7 +169,6 @@ def _loader(op_threads: int) -> Callable[[Path, int], Model]:
         # and a third of the start-up time goes to it.
         os.environ["TF_USE_LEGACY_KERAS"] = "1"
         sys.modules.setdefault("tf_keras", None)  # type: ignore[arg-type] # None makes the import fail at once
-    from serving.server.saved_model import load, use_threads
+    from serving.server.saved_model import use_threads
 
     use_threads(op_threads)
-    return load

@@ -47,6 +47,9 @@ class StatusError(PlumblineError):
 
 MISSING_SPEC: Final = "Missing ModelSpec"
 MISSING_NAME: Final = "ModelSpec has no name specified."
+UNSUPPORTED_CONFIG: Final = (
+    "ServerModelConfig type not supported by HandleReloadConfigRequest. Only ModelConfigList is currently supported"
+)
 NO_FIELDS: Final = "GetModelMetadataRequest must specify at least one metadata_field"
 
 

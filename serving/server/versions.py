@@ -1,8 +1,8 @@
-"""The versions of one model in a base path: the newest are served, and a new one is loaded before an old one leaves.
+"""The versions of one model in a base path: its policy says which are served; a new one loads before an old one leaves.
 
 A base path holds one folder a version, named by its number, as TensorFlow Serving has it. A version that does not
-load is refused and the one before goes on; it is tried again when its files change, or after a minute. A folder is
-left alone while it is still being written.
+load is refused and the one before goes on; it is tried again when its files change, and a few times in any case. A
+folder is left alone while it is still being written.
 """
 
 import enum
@@ -15,12 +15,13 @@ from typing import Final
 
 import structlog
 
+from serving.server.config import Policy
 from serving.server.model import Model
 from serving.server.status import Code, StatusError
 
 log = structlog.get_logger()
 
-RETRY_SECONDS: Final = 60.0
+VERSION_MAX: Final = (1 << 63) - 1
 SETTLED_SECONDS: Final = 1.0
 """A folder that nothing was written to for so long counts as complete."""
 
@@ -51,20 +52,30 @@ Listing = tuple[tuple[str, int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
+class Retries:
+    """How often a version that did not load is tried again while its files stay as they are, and how far apart."""
+
+    count: int = 5
+    seconds: float = 60.0
+
+
+@dataclass(frozen=True, slots=True)
 class Failure:
-    """A version that did not load, what its folder held then, and when that was (monotonic seconds)."""
+    """A version that did not load: what its folder held, when that was (monotonic seconds), the how manieth time."""
 
     listing: Listing
     at: float
+    times: int
 
 
 def versions_in(base_path: Path) -> dict[int, Path]:
     """The version folders of a base path by number; empty when the path is, or does not exist."""
     try:
-        children = list(base_path.iterdir())
+        children = sorted(base_path.iterdir())
     except FileNotFoundError:
         return {}
-    return {int(path.name): path for path in children if path.name.isascii() and path.name.isdigit() and path.is_dir()}
+    numbered = [path for path in children if path.name.isascii() and path.name.isdigit() and path.is_dir()]
+    return {int(path.name): path for path in numbered if int(path.name) <= VERSION_MAX}
 
 
 def listing_of(folder: Path) -> Listing:
@@ -82,8 +93,8 @@ def listing_of(folder: Path) -> Listing:
 class Versions:
     """One model's versions; `poll` brings what is loaded in line with the base path, the rest only looks.
 
-    load: makes a Model of a folder and its number, and raises StatusError when it cannot; keep: how many of the newest
-    versions that load are served at once; monotonic and wall: clocks, in seconds. One thread polls; any may look.
+    load: makes a Model of a folder and its number, and raises StatusError when it cannot; policy: which versions are
+    served (of the newest, those that load); monotonic and wall: clocks, in seconds. One thread polls; any may look.
     """
 
     def __init__(
@@ -91,14 +102,15 @@ class Versions:
         name: str,
         base_path: Path,
         load: Callable[[Path, int], Model],
-        keep: int = 1,
+        policy: Policy = Policy(),
+        retries: Retries = Retries(),
         monotonic: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name
-        self.base_path = base_path
+        self._wanted: tuple[Path, Policy] | None = (base_path, policy)
         self._load = load
-        self._keep = keep
+        self._retries = retries
         self._monotonic = monotonic
         self._wall = wall
         self._lock = threading.Lock()
@@ -122,30 +134,46 @@ class Versions:
         with self._lock:
             return [self._statuses[version] for version in sorted(self._statuses, reverse=True)]
 
+    def want(self, base_path: Path | None, policy: Policy = Policy()) -> None:
+        """What the next poll goes by; no base path: every version is let go."""
+        self._wanted = (base_path, policy) if base_path is not None else None
+
+    def at_rest(self) -> bool:
+        """Whether no version is on its way."""
+        return not any(each.state in (State.START, State.LOADING) for each in self.statuses())
+
     def poll(self) -> None:
-        """Look at the base path once; load the newest versions that load, then let the older ones go."""
-        found = versions_in(self.base_path)
-        self._notice_waiting(found)
+        """Look at the base path once; load the versions that the policy wants, then let the others go."""
+        told = self._wanted
+        if told is None:
+            for version in self.served():
+                self._unload(version)
+            return
+        base_path, policy = told
+        found = versions_in(base_path)
+        self._notice_waiting(found, base_path)
         for gone in self._seen.keys() - found.keys():
             del self._seen[gone]
             self._failures.pop(gone, None)
         wanted: list[int] = []
         for version in sorted(found, reverse=True):
-            if len(wanted) == self._keep:
+            if len(wanted) == policy.newest:
                 break
+            if policy.only is not None and version not in policy.only:
+                continue
             if version in self._served:
                 wanted.append(version)
             elif (model := self._tried(version, found[version])) is not None:
                 self._serve(model)
                 wanted.append(version)
-        # Where nothing in the base path loads, what is served stays, even if its folder is gone.
+        # Where nothing that is wanted loads, what is served stays, even if its folder is gone.
         for version in self._served.keys() - wanted if wanted else ():
             self._unload(version)
 
-    def _notice_waiting(self, found: dict[int, Path]) -> None:
+    def _notice_waiting(self, found: dict[int, Path], base_path: Path) -> None:
         waiting = not found and not self._served
         if waiting and not self._waiting:
-            log.warning("no version yet: waiting for a numbered folder", model=self.name, base_path=str(self.base_path))
+            log.warning("no version yet: waiting for a numbered folder", model=self.name, base_path=str(base_path))
         self._waiting = waiting
 
     def _tried(self, version: int, folder: Path) -> Model | None:
@@ -154,7 +182,7 @@ class Versions:
         settled = self._settled(version, listing)
         self._seen[version] = listing
         failure = self._failures.get(version)
-        if failure and failure.listing == listing and self._monotonic() - failure.at < RETRY_SECONDS:
+        if failure and failure.listing == listing and not self._due(failure):
             return None
         if not settled:
             if version not in self._statuses:
@@ -172,6 +200,9 @@ class Versions:
         self._failures.pop(version, None)
         return model
 
+    def _due(self, failure: Failure) -> bool:
+        return failure.times <= self._retries.count and self._monotonic() - failure.at >= self._retries.seconds
+
     def _settled(self, version: int, listing: Listing) -> bool:
         if not listing:
             return False
@@ -179,7 +210,9 @@ class Versions:
         return self._seen.get(version) == listing or self._wall() - newest_s >= SETTLED_SECONDS
 
     def _refuse(self, version: int, listing: Listing, error: StatusError) -> None:
-        self._failures[version] = Failure(listing, self._monotonic())
+        before = self._failures.get(version)
+        times = before.times + 1 if before and before.listing == listing else 1
+        self._failures[version] = Failure(listing, self._monotonic(), times)
         self._set(VersionStatus(version, State.END, error.code, error.message))
         log.error("a version was refused", model=self.name, version=version, error=str(error), serving=self.served())
 

@@ -7,6 +7,7 @@ from serving import wire_pb2 as wire
 from serving.server import dataplane
 from serving.server.dataplane import Spec
 from serving.server.model import Model, Signature, Slot
+from serving.server.models import Models
 from serving.server.status import Code, StatusError
 from serving.server.versions import State, Versions, VersionStatus
 
@@ -44,7 +45,21 @@ class Loaded(Versions):
         return [VersionStatus(3, State.END, Code.DATA_LOSS, "cut short"), VersionStatus(2, State.AVAILABLE)]
 
 
-MODELS = {"sum": Loaded(2)}
+class OneModel(Models):
+    """A server with that model, whose label `stable` is version 2 and whose label `old` is a version that left."""
+
+    def __init__(self):
+        self._loaded = Loaded(2)
+
+    def versions(self, name):
+        return self._loaded if name == "sum" else None
+
+    def labelled(self, name, label):
+        self._labels = {"sum": {"stable": 2, "old": 1}}
+        return super().labelled(name, label)
+
+
+MODELS = OneModel()
 GIVEN = {"a": np.float32([1, 2]), "b": np.float32([3, 4]), "text": np.array([b"x", b"y"], object)}
 
 
@@ -56,6 +71,13 @@ def test_every_output_comes_back_with_the_version_that_gave_it():
 
 def test_a_filter_leaves_only_the_outputs_it_names():
     assert list(dataplane.predict(MODELS, Spec("sum", 2), GIVEN, ["first"]).outputs) == ["first"]
+
+
+def test_a_label_stands_for_its_version():
+    assert dataplane.predict(MODELS, Spec("sum", label="stable"), GIVEN).version == 2
+    assert [each.version for each in dataplane.status(MODELS, Spec("sum", label="stable"))] == [2]
+    with pytest.raises(StatusError, match=r"Servable not found for request: Specific\(sum, 1\)"):
+        dataplane.find(MODELS, Spec("sum", label="old"))
 
 
 def without(name):
@@ -70,11 +92,11 @@ def without(name):
         (Spec("sum", 7), GIVEN, [], Code.NOT_FOUND, "Servable not found for request: Specific(sum, 7)"),
         (Spec("sum", 3), GIVEN, [], Code.NOT_FOUND, "Servable not found for request: Specific(sum, 3)"),
         (
-            Spec("sum", label="stable"),
+            Spec("sum", label="canary"),
             GIVEN,
             [],
             Code.INVALID_ARGUMENT,
-            "Unrecognized servable version label: stable",
+            "Unrecognized servable version label: canary",
         ),
         (
             Spec("sum", signature="explain"),

@@ -4,21 +4,23 @@ import os
 
 import pytest
 
+from serving.server.config import Policy
 from serving.server.model import Model
 from serving.server.status import Code, StatusError
-from serving.server.versions import RETRY_SECONDS, SETTLED_SECONDS, State, Versions, versions_in
+from serving.server.versions import SETTLED_SECONDS, Retries, State, Versions, versions_in
 
 
 class Bench:
     """A base path, clocks that the test moves, and a loader that accepts folders whose file says `good`."""
 
-    def __init__(self, base_path, keep=1):
+    def __init__(self, base_path, policy=Policy()):
         self.base_path = base_path
         self.now = 1_000.0
         self.loads = []
         self.during_load = lambda folder: None
-        self.versions = Versions("fraud", base_path, self.load, keep, lambda: self.now, lambda: self.wall)
         self.wall = 4e9  # long after every file was written
+        clocks = (lambda: self.now, lambda: self.wall)
+        self.versions = Versions("fraud", base_path, self.load, policy, Retries(2, 60.0), *clocks)
 
     def load(self, folder, version):
         self.loads.append(version)
@@ -55,7 +57,7 @@ def test_a_base_path_that_is_missing_or_empty_is_waited_for(bench):
 
 
 def test_only_numbered_folders_are_versions(tmp_path):
-    for name in ("7", "0012", "latest", "8.tmp", "-3", "²"):
+    for name in ("7", "0012", "latest", "8.tmp", "-3", "²", str(1 << 63)):
         (tmp_path / name).mkdir()
     (tmp_path / "9").write_text("a file")
     assert set(versions_in(tmp_path)) == {7, 12}
@@ -102,15 +104,24 @@ def test_a_refused_version_is_left_alone_until_its_files_change(bench):
     assert bench.states()[2] == (State.AVAILABLE, Code.OK)
 
 
-def test_a_refused_version_is_tried_again_after_a_minute(bench):
-    bench.write(1, "bad")
+def test_a_refused_version_is_tried_again_after_a_while_and_given_up_in_the_end(bench):
+    bench.write(1)
     bench.serving()
-    bench.now += RETRY_SECONDS - 1
+    bench.write(2, "bad")
     bench.serving()
-    assert bench.loads == [1]
-    bench.now += 1
+    bench.now += 59
+    assert bench.serving() == 1
+    assert bench.loads == [1, 2]
+    for tries in (2, 3, 3, 3):
+        bench.now += 60
+        assert bench.serving() == 1
+        assert bench.loads[1:] == [2] * tries
+    bench.write(2, "worse")
     bench.serving()
-    assert bench.loads == [1, 1]
+    assert bench.loads[1:] == [2] * 4, "other files are another matter"
+    bench.now += 60
+    bench.serving()
+    assert bench.loads[1:] == [2] * 5, "and have tries of their own"
 
 
 def test_a_start_with_a_broken_newest_version_serves_the_one_before(bench):
@@ -161,7 +172,7 @@ def test_the_last_version_goes_on_when_its_folder_is_gone(bench):
 
 
 def test_several_of_the_newest_are_served_at_once_and_the_oldest_leaves_last(tmp_path):
-    bench = Bench(tmp_path / "models", keep=2)
+    bench = Bench(tmp_path / "models", Policy(2))
     for version in (1, 2, 3):
         bench.write(version)
     assert bench.serving() == 3
@@ -178,3 +189,48 @@ def test_several_of_the_newest_are_served_at_once_and_the_oldest_leaves_last(tmp
     assert served_while_loading[-1] == [2, 3]
     assert bench.versions.served() == [3, 5]
     assert bench.states()[2] == (State.END, Code.OK)
+
+
+def test_every_version_is_served_where_the_policy_says_so(tmp_path):
+    bench = Bench(tmp_path / "models", Policy(None))
+    bench.write(1)
+    bench.write(2, "bad")
+    bench.write(3)
+    assert bench.serving() == 3
+    assert bench.versions.served() == [1, 3]
+    (bench.base_path / "1").rename(bench.base_path / "gone")
+    bench.serving()
+    assert bench.versions.served() == [3]
+
+
+def test_the_versions_that_a_policy_names_are_served_and_no_other_ones(tmp_path):
+    bench = Bench(tmp_path / "models", Policy(None, frozenset({1, 3, 9})))
+    for version in (1, 2, 3, 4):
+        bench.write(version)
+    assert bench.serving() == 3
+    assert bench.versions.served() == [1, 3]
+    assert 4 not in bench.states()
+
+
+def test_a_policy_may_change_and_the_old_version_stays_until_the_new_one_is_there(bench):
+    bench.write(1)
+    bench.write(2)
+    bench.serving()
+    bench.versions.want(bench.base_path, Policy(None, frozenset({1})))
+    during = []
+    bench.during_load = lambda folder: during.append(bench.versions.served())
+    assert bench.serving() == 1
+    assert during == [[2]]
+    assert bench.versions.served() == [1]
+    bench.versions.want(bench.base_path, Policy(None, frozenset({7})))
+    assert bench.serving() == 1, "nothing that the policy names is there"
+
+
+def test_a_model_that_is_no_longer_wanted_lets_every_version_go_and_may_come_back(bench):
+    bench.write(1)
+    bench.serving()
+    bench.versions.want(None)
+    assert bench.serving() is None
+    assert bench.states() == {1: (State.END, Code.OK)}
+    bench.versions.want(bench.base_path)
+    assert bench.serving() == 1

@@ -1,0 +1,112 @@
+"""What each gRPC call does: its message to the data plane, and the answer to a message."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final
+
+from plumbline.errors import Invalid
+from serving import tensors
+from serving import wire_pb2 as wire
+from serving.methods import MODEL_SERVICE, PREDICTION_SERVICE, SIGNATURE_DEF, SIGNATURE_DEF_MAP
+from serving.server import dataplane
+from serving.server.dataplane import Spec
+from serving.server.models import Models
+from serving.server.status import MISSING_SPEC, UNSUPPORTED_CONFIG, Code, invalid
+from serving.server.versions import VersionStatus
+
+Goes = Callable[[], bool]
+"""Whether the caller still waits for its answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One method of a service: its messages' classes, and what answers it. That raises StatusError."""
+
+    service: str
+    name: str
+    request: Any
+    response: Any
+    answer: Callable[[Models, Any, Goes], Any]
+
+
+def predict(models: Models, request: wire.PredictRequest) -> wire.PredictResponse:
+    """PredictionService.Predict. Raises StatusError."""
+    spec = _spec(request)
+    inputs = {}
+    for name, tensor in request.inputs.items():
+        try:
+            inputs[name] = tensors.array(tensor)
+        except Invalid as error:
+            raise invalid(f"tensor parsing error: {name}") from error
+    answer = dataplane.predict(models, spec, inputs, request.output_filter)
+    response = wire.PredictResponse()
+    _fill_spec(response.model_spec, spec.name, answer.version, answer.signature)
+    for name, values in answer.outputs.items():
+        tensors.fill(response.outputs[name], values)
+    return response
+
+
+def metadata(models: Models, request: wire.GetModelMetadataRequest) -> wire.GetModelMetadataResponse:
+    """PredictionService.GetModelMetadata. Raises StatusError."""
+    spec = _spec(request)
+    version, definitions = dataplane.metadata(models, spec, request.metadata_field)
+    response = wire.GetModelMetadataResponse()
+    _fill_spec(response.model_spec, spec.name, version, "")
+    packed = response.metadata[SIGNATURE_DEF]
+    packed.type_url = SIGNATURE_DEF_MAP
+    packed.value = wire.SignatureDefMap(signature_def=definitions).SerializeToString()
+    return response
+
+
+def status(models: Models, request: wire.GetModelStatusRequest) -> wire.GetModelStatusResponse:
+    """ModelService.GetModelStatus. Raises StatusError."""
+    return status_message(dataplane.status(models, _spec(request)))
+
+
+def status_message(statuses: list[VersionStatus]) -> wire.GetModelStatusResponse:
+    """Version statuses as the protocol's message."""
+    response = wire.GetModelStatusResponse()
+    for each in statuses:
+        entry = response.model_version_status.add(version=each.version, state=each.state.name)
+        entry.status.CopyFrom(wire.StatusProto(error_code=each.code.name, error_message=each.message))
+    return response
+
+
+def _spec(request: Any) -> Spec:
+    if not request.HasField("model_spec"):
+        raise invalid(MISSING_SPEC)
+    given: wire.ModelSpec = request.model_spec
+    version = given.version.value if given.HasField("version") else None
+    return Spec(given.name, version, given.version_label, given.signature_name)
+
+
+def _fill_spec(spec: wire.ModelSpec, name: str, version: int, signature: str) -> None:
+    spec.name = name
+    spec.version.value = version
+    spec.signature_name = signature
+
+
+def reload(models: Models, request: wire.ReloadConfigRequest, goes_on: Goes) -> wire.ReloadConfigResponse:
+    """ModelService.HandleReloadConfigRequest: answers once every new model is served. Raises StatusError."""
+    if request.config.WhichOneof("config") != "model_config_list":
+        raise invalid(UNSUPPORTED_CONFIG)
+    models.reload(request.config)(goes_on)
+    return wire.ReloadConfigResponse(status=wire.StatusProto(error_code=Code.OK.name))
+
+
+def _at_once(answer: Callable[[Models, Any], Any]) -> Callable[[Models, Any, Goes], Any]:
+    return lambda models, request, _: answer(models, request)
+
+
+CALLS: Final = (
+    Call(PREDICTION_SERVICE, "Predict", wire.PredictRequest, wire.PredictResponse, _at_once(predict)),
+    Call(
+        PREDICTION_SERVICE,
+        "GetModelMetadata",
+        wire.GetModelMetadataRequest,
+        wire.GetModelMetadataResponse,
+        _at_once(metadata),
+    ),
+    Call(MODEL_SERVICE, "GetModelStatus", wire.GetModelStatusRequest, wire.GetModelStatusResponse, _at_once(status)),
+    Call(MODEL_SERVICE, "HandleReloadConfigRequest", wire.ReloadConfigRequest, wire.ReloadConfigResponse, reload),
+)
