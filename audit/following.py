@@ -20,7 +20,8 @@ from plumbline.decision import Decision
 from plumbline.errors import ModelVersionNotFound
 from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.policy import Policy
-from streaming.state import State, Supply, arrivals
+from streaming.arrivals import arrivals
+from streaming.state import State, Supply
 from training.evaluate import Loaded
 
 LOADED_MOST: Final = 4

@@ -27,8 +27,9 @@ from plumbline.label import Label
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
+from streaming.arrivals import arrivals
 from streaming.known import IDENTICAL, NEW
-from streaming.state import State, arrivals
+from streaming.state import State
 
 Body = Transaction | Label | Policy | Assignment
 

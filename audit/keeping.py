@@ -24,10 +24,11 @@ from plumbline.decision import Decision
 from plumbline.errors import FingerprintMismatch, SnapshotRefused
 from plumbline.journal import LabelApplied
 from plumbline.policy import Policy
+from streaming.arrivals import arrivals
 from streaming.backfill import CHUNK_ROWS, backfill, fold_archive
 from streaming.known import Known
 from streaming.snapshot import freeze, read, sequences, write
-from streaming.state import BEFORE_JOURNAL, State, arrivals
+from streaming.state import BEFORE_JOURNAL, State
 
 log = structlog.get_logger()
 

@@ -28,8 +28,8 @@ from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApp
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
+from streaming.arrivals import arrivals
 from streaming.kafka import end_offsets, reader
-from streaming.state import arrivals
 
 POLL_MS: Final = 500
 MOST_RECORDS: Final = 5_000

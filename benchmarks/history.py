@@ -29,7 +29,7 @@ from features.grammar import WINDOWED, Measure
 from features.history import Past
 from features.sweep import Arrivals, History
 from plumbline.transaction import Transaction
-from streaming.state import arrivals
+from streaming.arrivals import arrivals
 
 CHUNK: Final = 512
 """Rows that the kernel takes at a time: a full micro-batch of the scorer."""

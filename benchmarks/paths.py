@@ -139,7 +139,7 @@ def _columns(rows: int, declaration: Any) -> dict[str, Any]:
     from archive.simulation.run import Plan, simulated
     from audit.models import inputs
     from features.sweep import History
-    from streaming.state import arrivals
+    from streaming.arrivals import arrivals
 
     days = simulated(Plan(accounts=max(10, rows // 40), days=60))
     stream = list(islice(chain.from_iterable(transactions_of(batch) for batch, _ in days), 2 * rows))

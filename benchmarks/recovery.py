@@ -209,13 +209,15 @@ def folding(folder: Path, records: int) -> dict[str, float]:
 class _Constant:
     """A model that gives every transaction the same score: what the fold takes does not depend on it."""
 
-    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+    deadline_ms = 1000
+
+    def score(self, columns: ModelColumns, version: int | None = None, *, tries: int = 1) -> Scored:
         return Scored(np.full(len(columns), 0.125, np.float32), 1)
 
-    def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
+    def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = 1) -> npt.NDArray[np.float32]:
         return np.zeros((len(columns), len(FEATURE_NAMES)), np.float32)
 
-    def about(self, version: int | None = None) -> About:
+    def about(self, version: int | None = None, *, tries: int = 1) -> About:
         return About(DECLARATION.fingerprint, encode(DECLARATION), 1)
 
     def states(self) -> dict[int, str]:

@@ -72,6 +72,10 @@ class ModelUnavailable(Retryable):
     """The model server gave no score in time; the decision falls back to rules and review."""
 
 
+class ModelTimedOut(ModelUnavailable):
+    """The model server did not answer before the deadline."""
+
+
 class ModelRefused(ModelUnavailable):
     """The model server understood the question and said no, as it does of a version that it let go."""
 

@@ -1,8 +1,8 @@
 """Asks a model server for scores: the embedded one, or TensorFlow Serving, without a change.
 
 Every call has a deadline and at most one retry, so that the caller knows within twice the deadline whether it has an
-answer. Every way of having none is ModelUnavailable: the caller then decides by rules and review, and asks again with
-the next batch. TensorFlow is never imported here.
+answer; one that cannot wait asks once. Every way of having none is ModelUnavailable: the caller then decides by rules
+and review, and asks again with the next batch. TensorFlow is never imported here.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,13 +14,15 @@ import grpc
 import numpy as np
 import numpy.typing as npt
 
-from plumbline.errors import Invalid, ModelRefused, ModelUnavailable
+from plumbline.errors import Invalid, ModelRefused, ModelTimedOut, ModelUnavailable
 from serving import tensors
 from serving import wire_pb2 as wire
 from serving.columns import NAMES, ModelColumns
 from serving.methods import DEFAULT_SIGNATURE, GET_MODEL_STATUS, PREDICT
 
 Float32 = npt.NDArray[np.float32]
+
+TRIES: Final = 2
 
 MESSAGE_MAX_BYTES: Final = 256 * 1024 * 1024
 
@@ -95,25 +97,25 @@ class ModelClient:
             response_deserializer=wire.GetModelStatusResponse.FromString,
         )
 
-    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+    def score(self, columns: ModelColumns, version: int | None = None, *, tries: int = TRIES) -> Scored:
         """Scores by the newest version, or by the one given; exact float32, as the server computed them.
 
-        Raises ModelRefused when the server says no, ModelUnavailable after one retry, or when an answer is no
-        probability for every row.
+        tries: 1 or 2. Raises ModelRefused when the server says no, ModelTimedOut when the last try met the deadline,
+        ModelUnavailable after any other failure, and when an answer is no probability for every row.
         """
-        answer = self._call(DEFAULT_SIGNATURE, _inputs(columns), version)
+        answer = self._call(DEFAULT_SIGNATURE, _inputs(columns), version, tries)
         values = self._output(answer, "score", np.dtype(np.float32), (len(columns),))
         if not np.all((values >= 0) & (values <= 1)):
             wrong = values[~((values >= 0) & (values <= 1))][0]
             raise ModelUnavailable(f"{self._named(answer)} gave the score {wrong}: expected 0 to 1")
         return Scored(values, answer.model_spec.version.value)
 
-    def explain(self, columns: ModelColumns, version: int | None = None) -> Float32:
+    def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = TRIES) -> Float32:
         """Effect of each declared feature on the logit of the score, float32 [n, F], in the declaration's order.
 
-        Raises ModelUnavailable after one retry.
+        Raises ModelUnavailable after the last try.
         """
-        answer = self._call("explain", _inputs(columns), version)
+        answer = self._call("explain", _inputs(columns), version, tries)
         return self._output(answer, "effects", np.dtype(np.float32), (len(columns), None))
 
     def transform(
@@ -127,9 +129,9 @@ class ModelClient:
         kinds = {name: np.dtype(np.int64 if _is_int64(answer, name) else np.float32) for name in names}
         return {name: self._output(answer, name, kind, (len(columns),)) for name, kind in kinds.items()}
 
-    def about(self, version: int | None = None) -> About:
-        """What the served model was trained under. Raises ModelUnavailable after one retry."""
-        answer = self._call("about", {"ping": np.zeros(1, np.int64)}, version)
+    def about(self, version: int | None = None, *, tries: int = TRIES) -> About:
+        """What the served model was trained under. Raises ModelUnavailable after the last try."""
+        answer = self._call("about", {"ping": np.zeros(1, np.int64)}, version, tries)
         fingerprint = self._output(answer, "fingerprint", np.dtype(object), ()).item()
         declaration = self._output(answer, "declaration", np.dtype(object), ()).item()
         return About(fingerprint.decode("ascii", "replace"), declaration, answer.model_spec.version.value)
@@ -155,7 +157,9 @@ class ModelClient:
     ) -> None:
         self.close()
 
-    def _call(self, signature: str, inputs: Mapping[str, Any], version: int | None) -> wire.PredictResponse:
+    def _call(
+        self, signature: str, inputs: Mapping[str, Any], version: int | None, tries: int = TRIES
+    ) -> wire.PredictResponse:
         request = wire.PredictRequest()
         request.model_spec.name = self.model_name
         request.model_spec.signature_name = signature
@@ -163,25 +167,28 @@ class ModelClient:
             request.model_spec.version.value = version
         for name, values in inputs.items():
             tensors.fill(request.inputs[name], values)
-        answer: wire.PredictResponse = self._tried(self._predict, request)
+        answer: wire.PredictResponse = self._tried(self._predict, request, tries)
         return answer
 
-    def _tried(self, method: Any, request: Any) -> Any:
+    def _tried(self, method: Any, request: Any, tries: int = TRIES) -> Any:
         """The answer of the first try, or of the second where a fault of the way there ended the first."""
         seconds = self.deadline_ms / 1000
+        if tries > 1:
+            try:
+                return method(request, timeout=seconds)
+            except grpc.RpcError as error:
+                if error.code() in FINAL_CODES:
+                    raise self._unavailable(error, "") from error
         try:
             return method(request, timeout=seconds)
         except grpc.RpcError as error:
-            if error.code() in FINAL_CODES:
-                raise ModelRefused(str(self._unavailable(error, ""))) from error
-        try:
-            return method(request, timeout=seconds)
-        except grpc.RpcError as error:
-            raise self._unavailable(error, " after one retry") from error
+            raise self._unavailable(error, " after one retry" if tries > 1 else "") from error
 
     def _unavailable(self, error: Any, tries: str) -> ModelUnavailable:
-        return ModelUnavailable(
-            f"model {self.model_name} at {self.target} gave no answer{tries}: {error.code().name}: {error.details()}"
+        code = error.code()
+        kind = ModelTimedOut if code is grpc.StatusCode.DEADLINE_EXCEEDED else ModelUnavailable
+        return (ModelRefused if code in FINAL_CODES else kind)(
+            f"model {self.model_name} at {self.target} gave no answer{tries}: {code.name}: {error.details()}"
         )
 
     def _named(self, answer: wire.PredictResponse) -> str:

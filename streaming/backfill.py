@@ -17,9 +17,10 @@ from archive.rows import labels_of, transactions_of
 from plumbline.errors import InvalidArchive, Refused
 from plumbline.journal import LabelApplied
 from plumbline.transaction import Transaction
+from streaming.arrivals import arrivals
 from streaming.known import NEW, Known
 from streaming.snapshot import freeze, sequences, write
-from streaming.state import State, arrivals
+from streaming.state import State
 
 CHUNK_ROWS: Final = 50_000
 

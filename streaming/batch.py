@@ -2,12 +2,11 @@
 
 Nothing here talks to Kafka. The order of the entries is the order in which history took them: control, labels, then
 transactions as they arrived. A label that was here before its transaction is entered again, right after the decision.
+How champion and arms answered stands before the transactions.
 """
 
-import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 
@@ -18,7 +17,7 @@ from plumbline import control as controls
 from plumbline import label as labels
 from plumbline import transaction as transactions
 from plumbline.assignment import Assignment
-from plumbline.decision import Decision, DeclaredHistory, Outcome, Reason, Score, Source
+from plumbline.decision import Source
 from plumbline.errors import (
     HistoryMissing,
     Invalid,
@@ -28,17 +27,15 @@ from plumbline.errors import (
     SnapshotRefused,
     StateDiverged,
 )
-from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
-from plumbline.policy import Policy, decide
+from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
+from plumbline.policy import Policy
 from plumbline.transaction import Transaction
-from serving.client import Scored
 from serving.columns import ModelColumns
-from streaming.known import NEW
+from streaming.arrivals import arrivals
+from streaming.deciding import decisions
+from streaming.known import IDENTICAL, NEW
 from streaming.model import Model
-from streaming.state import State, Supply, arrivals, conflict_of
-
-REASONS_MOST: Final = 5
-"""Features named with an alert: the strongest of those that raised the score."""
+from streaming.state import State, Supply
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +99,10 @@ def _assign(
 ) -> AssignmentApplied:
     """Bring an assignment into force. Raises InvalidControl when a version or its history cannot be had."""
     subject = f"assignment {assignment.version}"
+    in_force = "" if state.assignment is None else state.assignment.version
+    if assignment.replaces not in ("", in_force):
+        allowed = f"the assignment in force, {in_force or 'of which there is none'}"
+        raise InvalidControl(subject, "replaces", assignment.replaces, allowed)
     try:
         declared = [model.declaration(version) for version in assignment.versions]
     except (ModelUnavailable, InvalidDeclaration) as error:
@@ -170,7 +171,9 @@ def _decide(
     at: list[int] = []
     for (n, each), seen in zip(accepted, state.admit([each for _, each in accepted]), strict=True):
         if seen != NEW:
-            answers[n] = conflict_of(each, messages[n].source, seen, now_us)
+            answers[n] = Conflict(
+                transaction=each, source=messages[n].source, identical=seen == IDENTICAL, journaled_at=now_us
+            )
             continue
         new.append((each, messages[n].source))
         places.append(n)
@@ -186,77 +189,12 @@ def _decide(
             fingerprint: _columns([each for each, _ in new], taken, np.array(at), history)
             for fingerprint, history in histories.items()
         }
-        for n, decision in zip(places, _decisions(state, model, new, columns, now_us), strict=True):
+        decided, answered = decisions(state, model, new, columns, now_us)
+        batch.entries.extend(answered)
+        for n, decision in zip(places, decided, strict=True):
             answers[n] = decision
     for n, entry in enumerate(answers):
         batch.entries.extend(each for each in (entry, followed.get(n)) if each is not None)
-
-
-def _decisions(
-    state: State,
-    model: Model,
-    new: Sequence[tuple[Transaction, Source]],
-    columns: Mapping[str, ModelColumns],
-    now_us: int,
-) -> list[Decision]:
-    """Decisions on n new transactions; columns: their inputs by declaration."""
-    if state.policy is None:
-        raise AssertionError("a leader journals a policy before its first decision")
-    policy, deciding, assignment = state.policy, state.deciding, state.assignment
-    scored = model.score(columns[deciding], deciding, None if assignment is None else assignment.decides)
-    beside = [] if scored is None else _beside(state, model, columns)
-    values: list[float | None] = [None] * len(new) if scored is None else scored.values.tolist()
-    outcomes = [decide(each, score, policy) for (each, _), score in zip(new, values, strict=True)]
-    alerting = [n for n, (outcome, _) in enumerate(outcomes) if outcome is not Outcome.APPROVE]
-    names = state.history.declaration.feature_names
-    explained = dict(zip(alerting, _reasons(model, columns[deciding], names, scored, alerting), strict=True))
-    answers = [scored, *beside] if scored is not None else []
-    scores = zip(*(_scores(each) for each in answers), strict=True) if answers else itertools.repeat((), len(new))
-    pasts = {fingerprint: each.history.tolist() for fingerprint, each in columns.items()}
-    others = [fingerprint for fingerprint in columns if fingerprint != deciding]
-    return [
-        Decision(
-            transaction=each,
-            source=source,
-            history=tuple(pasts[deciding][n]),
-            fingerprint=deciding,
-            scores=given,
-            policy_version=policy.version,
-            outcome=outcome,
-            reasons=reasons + explained.get(n, ()),
-            decided_at=now_us,
-            other_histories=tuple(DeclaredHistory(name, tuple(pasts[name][n])) for name in others),
-            assignment="" if assignment is None else assignment.version,
-            route="newest" if assignment is None else "champion",
-        )
-        for n, ((each, source), given, (outcome, reasons)) in enumerate(zip(new, scores, outcomes, strict=True))
-    ]
-
-
-def _beside(state: State, model: Model, columns: Mapping[str, ModelColumns]) -> list[Scored]:
-    """What the assigned shadows say; one that does not answer is left out."""
-    asked = [model.score(columns[fingerprint], fingerprint, version) for version, fingerprint in state.shadows]
-    return [scored for scored in asked if scored is not None]
-
-
-def _scores(scored: Scored) -> list[Score]:
-    return [Score(scored.model_version, value) for value in scored.values.tolist()]
-
-
-def _reasons(
-    model: Model, columns: ModelColumns, names: Sequence[str], scored: Scored | None, alerting: Sequence[int]
-) -> list[tuple[Reason, ...]]:
-    """The features that raised each alert's score most, strongest first; none where the model does not say."""
-    if scored is None or not alerting:
-        return [()] * len(alerting)
-    effects = model.explain(columns.take(np.array(alerting)), scored.model_version, len(names))
-    if effects is None:
-        return [()] * len(alerting)
-    strongest = np.argsort(-effects, axis=1, kind="stable")[:, :REASONS_MOST]
-    return [
-        tuple(Reason("feature", names[at], float(row[at])) for at in best.tolist() if row[at] > 0)
-        for row, best in zip(effects, strongest, strict=True)
-    ]
 
 
 def model_columns(each: Sequence[Transaction], history: Integers) -> ModelColumns:

@@ -1,20 +1,25 @@
-"""The model as the scorer sees it: scores, or None and a reason to review. It never raises for a model's fault.
+"""The model as the scorer sees it: scores, or none and a reason to review. It never raises for a model's fault.
 
 A version is asked for its fingerprint before its first score is believed: one trained under another declaration would
-read the history wrongly, so it is not asked for scores. After a failure the model is left alone for a moment, so that a
-server that hangs cannot slow every batch down to its deadline.
+read the history wrongly, so it is not asked for scores. After a failure the version is left alone for a moment, so that
+a server that hangs cannot slow every batch down to its deadline. Versions that are asked together answer together: the
+first may be tried twice, the others once, and nobody waits for them longer than the deadline.
 """
 
-from collections.abc import Callable
-from typing import Final, Protocol
+import time
+from collections.abc import Callable, Hashable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import TimeoutError as StillAsking
+from dataclasses import dataclass
+from typing import Final, Literal, Protocol
 
 import numpy as np
 import numpy.typing as npt
 import structlog
 
 from features.grammar import Declaration, decode
-from plumbline.errors import FingerprintMismatch, ModelRefused, ModelUnavailable
-from serving.client import About, Scored
+from plumbline.errors import FingerprintMismatch, ModelRefused, ModelTimedOut, ModelUnavailable
+from serving.client import TRIES, About, Scored
 from serving.columns import ModelColumns
 
 log = structlog.get_logger()
@@ -25,28 +30,57 @@ LOOK_US: Final = 1_000_000
 PAUSE_FIRST_US: Final = 100_000
 PAUSE_MOST_US: Final = 2_000_000
 
+TOGETHER_MOST: Final = 8
+"""Threads for versions that are asked beside the first; one that hangs holds one until its deadline."""
+
+Failure = Literal["", "deadline", "error"]
+Effects = npt.NDArray[np.float32]
+
 
 class Client(Protocol):
-    """What `serving.client.ModelClient` offers."""
+    """What `serving.client.ModelClient` offers; deadline_ms: of one try."""
 
-    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+    deadline_ms: int
+
+    def score(self, columns: ModelColumns, version: int | None = None, *, tries: int = TRIES) -> Scored:
         """Scores of n rows; raises ModelUnavailable."""
 
-    def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
+    def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = TRIES) -> Effects:
         """Effects [n, features]; raises ModelUnavailable."""
 
-    def about(self, version: int | None = None) -> About:
+    def about(self, version: int | None = None, *, tries: int = TRIES) -> About:
         """Declaration and version; raises ModelUnavailable."""
 
     def states(self) -> dict[int, str]:
         """State of every version, such as `AVAILABLE`; raises ModelUnavailable."""
 
 
+@dataclass(frozen=True, slots=True)
+class Question:
+    """What a version is asked about: n rows, and the declaration that their history was computed under.
+
+    version: None is the newest that is served and was trained under that declaration: one of another declaration can
+    wait beside it until it is assigned.
+    """
+
+    columns: ModelColumns
+    fingerprint: str
+    version: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A version's scores, or None and why it gave none; micros: how long that took, 0 where it was left alone."""
+
+    scored: Scored | None
+    failure: Failure = ""
+    micros: int = 0
+
+
 class Model:
     """A client, what the served versions were trained under, and how long to leave each alone after a failure.
 
-    now_us: our clock, microseconds since 1970 UTC. A version of None is the newest that is served and was trained under
-    the declaration asked for: one of another declaration can wait beside it until it is assigned.
+    now_us: our clock, microseconds since 1970 UTC. Threads may share it, each asking versions of its own.
     """
 
     def __init__(self, client: Client, now_us: Callable[[], int]) -> None:
@@ -55,26 +89,60 @@ class Model:
         self._fingerprints: dict[int, str] = {}
         self._newest: dict[str, int] = {}
         self._look_again_us = 0
-        self._pauses_us: dict[int | None, int] = {}
-        self._resting_until_us: dict[int | None, int] = {}
+        self._pauses_us: dict[Hashable, int] = {}
+        self._resting: dict[Hashable, tuple[int, Failure]] = {}
+        self._threads = ThreadPoolExecutor(TOGETHER_MOST, thread_name_prefix="model")
 
-    def score(self, columns: ModelColumns, fingerprint: str, version: int | None = None) -> Scored | None:
-        """Scores of n rows, or None when no version trained under this declaration answered in time."""
-        if self._now_us() < self._resting_until_us.get(version, 0):
-            return None
+    def ask(self, question: Question, *, tries: int = TRIES) -> Answer:
+        """Scores of n rows, or why there are none: no version of that declaration answered in time, or it rests."""
+        if failure := self._rests(question.version):
+            return Answer(None, failure)
+        return self._noted(question.version, *self._tried(question, tries))
+
+    def ask_together(self, first: Question, others: Sequence[Question]) -> list[Answer]:
+        """Answers of several versions, asked at the same time, in order."""
+        if not others:
+            return [self.ask(first)]
+        begun = time.monotonic()
+        asked = [self._rests(each.version) or self._threads.submit(self._tried, each, 1) for each in others]
+        answers = [self.ask(first)]
+        for question, future in zip(others, asked, strict=True):
+            if isinstance(future, str):
+                answers.append(Answer(None, future))
+            else:
+                answers.append(self._noted(question.version, *self._waited(future, begun)))
+        return answers
+
+    def _waited(self, future: "Future[tuple[Scored | Exception, int]]", begun: float) -> tuple[Scored | Exception, int]:
+        deadline_ms = self._client.deadline_ms
         try:
-            scored = self._scored(columns, fingerprint, version)
-        except (ModelUnavailable, FingerprintMismatch) as error:
-            self._rest(version, str(error))
-            return None
-        if self._pauses_us.pop(version, 0):
-            log.info("model answers again", model_version=scored.model_version)
-        return scored
+            return future.result(max(0.0, begun + deadline_ms / 1000 - time.monotonic()))
+        except StillAsking:
+            return ModelTimedOut(f"no answer within {deadline_ms} ms"), deadline_ms * 1000
 
-    def _scored(self, columns: ModelColumns, fingerprint: str, version: int | None) -> Scored:
+    def _tried(self, question: Question, tries: int) -> tuple[Scored | Exception, int]:
+        """What came of asking, and how long it took, microseconds."""
+        begun_us = self._now_us()
+        found: Scored | Exception
+        try:
+            found = self._scored(question, tries)
+        except (ModelUnavailable, FingerprintMismatch) as error:
+            found = error
+        return found, max(0, self._now_us() - begun_us)
+
+    def _noted(self, version: int | None, found: Scored | Exception, micros: int) -> Answer:
+        """The answer, and what it means for the next question."""
+        if isinstance(found, Exception):
+            return Answer(None, self._rest(version, found), micros)
+        if self._pauses_us.pop(version, 0):
+            log.info("model answers again", model_version=found.model_version)
+        return Answer(found, "", micros)
+
+    def _scored(self, question: Question, tries: int) -> Scored:
+        columns, fingerprint, version = question.columns, question.fingerprint, question.version
         if version is not None:
-            self._require(version, fingerprint)
-            return self._client.score(columns, version)
+            self._require(version, fingerprint, tries)
+            return self._client.score(columns, version, tries=tries)
         if self._now_us() >= self._look_again_us or fingerprint not in self._newest:
             self._look(fingerprint)
         try:
@@ -97,26 +165,46 @@ class Model:
         self._newest[fingerprint] = fit
         self._look_again_us = self._now_us() + LOOK_US
 
-    def _fingerprint(self, version: int) -> str:
+    def _fingerprint(self, version: int, tries: int = TRIES) -> str:
         if version not in self._fingerprints:
-            self._fingerprints[version] = self._client.about(version).fingerprint
+            self._fingerprints[version] = self._client.about(version, tries=tries).fingerprint
         return self._fingerprints[version]
 
-    def _require(self, version: int, fingerprint: str) -> None:
-        if (found := self._fingerprint(version)) != fingerprint:
+    def _require(self, version: int, fingerprint: str, tries: int = TRIES) -> None:
+        if (found := self._fingerprint(version, tries)) != fingerprint:
             raise FingerprintMismatch(
                 f"model version {version}", found, fingerprint,
                 "prepare and assign it, or serve a version of the declaration in force; until then every transaction "
                 "goes to review",
             )  # fmt: skip
 
-    def explain(self, columns: ModelColumns, version: int, features: int) -> npt.NDArray[np.float32] | None:
-        """Effects [n, features] by the version that scored, or None when it does not answer in time."""
-        try:
-            effects = self._client.explain(columns, version)
-        except ModelUnavailable as error:
-            log.warning("no explanation", error=str(error))
+    def explain(self, asked: Sequence[tuple[ModelColumns, int, int]], *, tries: int = TRIES) -> list[Effects | None]:
+        """Effects [n, features] by each version that scored, asked at the same time; None where one does not answer.
+
+        asked: rows, version, and how many features it has; tries: of the first, the others are asked once.
+        """
+        if not asked:
+            return []
+        begun = time.monotonic()
+        others = [self._threads.submit(self._explained, *each, 1) for each in asked[1:]]
+        found = [self._explained(*asked[0], tries)]
+        for future in others:
+            try:
+                found.append(future.result(max(0.0, begun + self._client.deadline_ms / 1000 - time.monotonic())))
+            except StillAsking:
+                found.append(None)
+        return found
+
+    def _explained(self, columns: ModelColumns, version: int, features: int, tries: int) -> Effects | None:
+        """Effects, or None; after a failure the version is not asked for any for a while, and scores on."""
+        if self._rests(("explain", version)):
             return None
+        try:
+            effects = self._client.explain(columns, version, tries=tries)
+        except ModelUnavailable as error:
+            self._rest(("explain", version), error)
+            return None
+        self._pauses_us.pop(("explain", version), None)
         if effects.shape[1] != features:
             log.error("explanation of another shape", features=effects.shape[1], expected=features)
             return None
@@ -126,8 +214,15 @@ class Model:
         """What a version was trained under. Raises ModelUnavailable, and InvalidDeclaration when it says nonsense."""
         return decode(self._client.about(version).declaration)
 
-    def _rest(self, version: int | None, reason: str) -> None:
-        pause_us = min(max(self._pauses_us.get(version, 0) * 2, PAUSE_FIRST_US), PAUSE_MOST_US)
-        self._pauses_us[version] = pause_us
-        self._resting_until_us[version] = self._now_us() + pause_us
-        log.warning("model unavailable", error=reason, version=version, pause_ms=pause_us // 1000)
+    def _rests(self, asked: Hashable) -> Failure:
+        """Why a version is left alone just now; empty where it may be asked."""
+        until_us, failure = self._resting.get(asked, (0, ""))
+        return failure if self._now_us() < until_us else ""
+
+    def _rest(self, asked: Hashable, error: Exception) -> Failure:
+        failure: Failure = "deadline" if isinstance(error, ModelTimedOut) else "error"
+        pause_us = min(max(self._pauses_us.get(asked, 0) * 2, PAUSE_FIRST_US), PAUSE_MOST_US)
+        self._pauses_us[asked] = pause_us
+        self._resting[asked] = self._now_us() + pause_us, failure
+        log.warning("model unavailable", error=str(error), asked=asked, pause_ms=pause_us // 1000)
+        return failure

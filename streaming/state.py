@@ -10,21 +10,21 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
 
-import msgspec
 import numpy as np
 
 from features.declaration import DECLARATION
 from features.grammar import Declaration, from_fields
 from features.history import Integers
-from features.sweep import Arrivals, Entities, History, places
+from features.sweep import Arrivals, Entities, History
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import FingerprintMismatch, HistoryMissing, StateDiverged
-from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, Entry, LabelApplied
+from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.label import Label
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
-from streaming.known import IDENTICAL, NEW, Known
+from streaming.arrivals import arrivals
+from streaming.known import NEW, Known
 
 BEFORE_JOURNAL: Final = -1
 """The sequence number of a state that has folded no journal entry: only an archive, or nothing."""
@@ -68,6 +68,14 @@ class State:
         if self.assignment is not None and not self.only:
             return self.fingerprints[0]
         return next(iter(self.histories))
+
+    @property
+    def arms(self) -> list[tuple[int, str]]:
+        """Version and fingerprint of those that decide for their share of the accounts."""
+        if self.assignment is None:
+            return []
+        versions = [each.version for each in self.assignment.arms]
+        return list(zip(versions, self.fingerprints[1 : 1 + len(versions)], strict=True))
 
     @property
     def shadows(self) -> list[tuple[int, str]]:
@@ -277,40 +285,3 @@ class State:
                 if isinstance(entry, LabelApplied):
                     self.mark_fraud(entry.label.transaction_id)
         return status
-
-
-def arrivals(entries: Sequence[Decision | LabelApplied | Transaction]) -> Arrivals:
-    """Transactions and counted labels, in arrival order, as the columns that history takes."""
-    rows = [_row(each) if isinstance(each, LabelApplied) else each for each in entries]
-    each = [one.transaction if isinstance(one, Decision) else one for one in rows]
-    return Arrivals(
-        account_ids=[one.account_id for one in each],
-        merchant_ids=[one.merchant_id for one in each],
-        device_ids=[one.device_id for one in each],
-        times=np.array([one.occurred_at for one in each], np.int64),
-        amounts=np.array([one.amount_minor for one in each], np.int64),
-        latitudes=places([one.latitude_e6 for one in each]),
-        longitudes=places([one.longitude_e6 for one in each]),
-        is_label=np.array([isinstance(one, LabelApplied) for one in entries], np.bool_),
-    )
-
-
-class _LabelRow(msgspec.Struct, frozen=True, gc=False):
-    """A counted label in the place of a transaction: it has a time and two parties, and nothing else."""
-
-    account_id: str
-    merchant_id: str
-    occurred_at: int
-    device_id: str = ""
-    amount_minor: int = 0
-    latitude_e6: None = None
-    longitude_e6: None = None
-
-
-def _row(entry: LabelApplied) -> _LabelRow:
-    return _LabelRow(entry.account_id, entry.merchant_id, entry.label.known_at)
-
-
-def conflict_of(transaction: Transaction, source: Source, status: int, now_us: int) -> Conflict:
-    """The entry for a transaction whose id was decided before; status: IDENTICAL or DIFFERENT."""
-    return Conflict(transaction=transaction, source=source, identical=status == IDENTICAL, journaled_at=now_us)

@@ -1,6 +1,7 @@
 """Hand-written stand-ins for what a test steers: a model's client, a clock, messages as a broker numbers them."""
 
 import json
+import threading
 from collections import Counter
 from typing import Any
 
@@ -33,8 +34,9 @@ class Clock:
 class FakeClient:
     """A model whose score is a plain function of a row's history and amount, and which a test can switch off.
 
-    down: no call is answered, nor one to a version in `absent`; mute: no explanation is; fingerprints, declarations:
-    what each version says it was trained under.
+    down: no call is answered, nor one to a version in `absent`; held: one to these versions only once the event is
+    set; mute: no explanation is; fingerprints, declarations: what each version says it was trained under; shifts: by
+    how much a version's scores lie beside the plain ones.
     """
 
     def __init__(self, version: int = 1) -> None:
@@ -45,24 +47,34 @@ class FakeClient:
         self.fingerprints: dict[int, str] = {}
         self.declarations: dict[int, Declaration] = {}
         self.features = len(FEATURE_NAMES)
+        self.deadline_ms = 1000
+        self.shifts: dict[int, float] = {}
+        self.explained: list[int | None] = []
+        self.held: dict[int, threading.Event] = {}
         self.calls: Counter[str] = Counter()
 
-    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+    def score(self, columns: ModelColumns, version: int | None = None, *, tries: int = 2) -> Scored:
         """Scores of n rows."""
         asked = self.version if version is None else version
         self._called("score")
         if asked in self.absent or asked not in {self.version, *self.declarations}:
             raise ModelRefused(f"the fake has no version {asked}")
-        return Scored(scores_of(columns), asked)
+        if asked in self.held:
+            self.held[asked].wait()
+        shifted = (scores_of(columns) + np.float32(self.shifts.get(asked, 0))) % np.float32(1)
+        return Scored(shifted, asked)
 
-    def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
+    def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = 2) -> npt.NDArray[np.float32]:
         """Effects that fall from 3 to below 0, feature by feature."""
         self._called("explain")
+        self.explained.append(version)
         if self.mute:
             raise ModelUnavailable("the fake explains nothing")
-        return np.tile(3 - np.arange(self.features, dtype=np.float32), (len(columns), 1))
+        declared = self.declarations.get(version or self.version)
+        features = self.features if declared is None else len(declared.feature_names)
+        return np.tile(3 - np.arange(features, dtype=np.float32), (len(columns), 1))
 
-    def about(self, version: int | None = None) -> About:
+    def about(self, version: int | None = None, *, tries: int = 2) -> About:
         """Declaration and version."""
         self._called("about")
         asked = self.version if version is None else version

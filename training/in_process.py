@@ -14,20 +14,22 @@ from training.evaluate import Loaded
 class InProcess:
     """The scorer's client (`streaming.model.Client`) over one loaded version; it answers whichever version is named."""
 
+    deadline_ms = 1000
+
     def __init__(self, loaded: Loaded, version: int = 1) -> None:
         self._loaded = loaded
         self._version = version
 
-    def score(self, columns: ModelColumns, version: int | None = None) -> Scored:
+    def score(self, columns: ModelColumns, version: int | None = None, *, tries: int = 1) -> Scored:
         """Scores of n rows."""
         return Scored(self._loaded.score(_inputs(columns)), self._version)
 
-    def explain(self, columns: ModelColumns, version: int | None = None) -> npt.NDArray[np.float32]:
+    def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = 1) -> npt.NDArray[np.float32]:
         """Effects [n, features]."""
         effects: npt.NDArray[np.float32] = self._loaded.call("explain", _inputs(columns))["effects"]
         return effects
 
-    def about(self, version: int | None = None) -> About:
+    def about(self, version: int | None = None, *, tries: int = 1) -> About:
         """Declaration and version."""
         declaration = self._loaded.declaration
         return About(declaration.fingerprint, encode(declaration), self._version)

@@ -1,7 +1,9 @@
-"""`plumbline assign`: says which model version decides from the next decision on, and which score beside it."""
+"""`plumbline assign`: says which model versions decide from the next decision on, and which score beside them."""
 
 import json
+import re
 import time
+from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -12,6 +14,19 @@ def assign(
     shadow: Annotated[
         list[int] | None, typer.Option(min=1, help="Number of a version that is journaled beside it; may be repeated.")
     ] = None,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="VERSION=PER_MILLE: a version that decides for so many of every thousand accounts, such as 2=50 or "
+            "2=0.1%; may be repeated."
+        ),
+    ] = None,
+    kind: Annotated[str, typer.Option(help="What the arms are of: canary or experiment.")] = "canary",
+    salt: Annotated[str, typer.Option(help="Another one deals the accounts anew.")] = "",
+    why: Annotated[str, typer.Option(help="Why, for the readers of the journal.")] = "",
+    replaces: Annotated[
+        str, typer.Option(help="Name of the assignment that must be in force, or this one is refused; empty: any.")
+    ] = "",
     name: Annotated[str, typer.Option(help="What to call the assignment; made from the clock when not given.")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -29,11 +44,30 @@ def assign(
 
     settings = load()
     named = name or f"assigned-{time.time_ns() // 1000}"
-    fields = {"type": "assignment", "version": named, "decides": decides, "shadows": shadow or []}
+    fields = {
+        "type": "assignment", "version": named, "decides": decides, "shadows": shadow or [],
+        "arms": [_arm(each) for each in arm or []], "kind": kind, "salt": salt, "why": why, "replaces": replaces,
+    }  # fmt: skip
     try:
         assignment: Assignment = parse(msgspec.json.encode(fields))
     except InvalidControl as error:
         raise InvalidSetting("assign", error.field, error.value, error.allowed) from error
     offset = publish(settings.kafka_bootstrap, settings.topic_prefix, assignment)
-    facts = {"version": named, "decides": decides, "shadows": list(assignment.shadows), "offset": offset}
+    facts = msgspec.to_builtins(assignment) | {"offset": offset}
     print(json.dumps(facts) if as_json else f"assignment {named} is on its way to the scorer (offset {offset})")
+
+
+def _arm(given: str) -> dict[str, int]:
+    """An arm as its option says it; raises InvalidSetting.
+
+    >>> _arm("2=50"), _arm("2=0.1%")
+    ({'version': 2, 'per_mille': 50}, {'version': 2, 'per_mille': 1})
+    """
+    from plumbline.errors import InvalidSetting
+
+    found = re.fullmatch(r"(\d{1,16})=(\d{1,4}(?:\.\d{1,3})?)(%?)", given)
+    per_mille = Decimal(0) if found is None else Decimal(found[2]) * (10 if found[3] else 1)
+    if found is None or per_mille != int(per_mille):
+        allowed = "VERSION=PER_MILLE, such as 2=50, or a share in percent of at most one decimal, such as 2=0.1%"
+        raise InvalidSetting("assign", "--arm", given, allowed)
+    return {"version": int(found[1]), "per_mille": int(per_mille)}

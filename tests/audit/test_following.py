@@ -11,8 +11,9 @@ from features.declaration import DECLARATION
 from features.sweep import History
 from plumbline.decision import Decision
 from plumbline.journal import LabelApplied
+from streaming.arrivals import arrivals
 from streaming.known import Known
-from streaming.state import State, arrivals
+from streaming.state import State
 from tests.journal_writer import JournalWriter
 from tests.streaming.test_declarations import NEW, OLD, WIDER, evolved
 

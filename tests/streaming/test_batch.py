@@ -16,7 +16,8 @@ from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY, Policy
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
-from streaming.batch import REASONS_MOST, Message, model_columns, process
+from streaming.batch import Message, model_columns, process
+from streaming.deciding import REASONS_MOST
 from streaming.known import Known
 from streaming.model import PAUSE_FIRST_US, PAUSE_MOST_US
 from streaming.snapshot import freeze

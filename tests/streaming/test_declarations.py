@@ -16,11 +16,12 @@ from plumbline.decision import Decision, Outcome
 from plumbline.errors import HistoryMissing, StateDiverged
 from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY
+from streaming.arrivals import arrivals
 from streaming.batch import process
 from streaming.known import Known
 from streaming.model import LOOK_US
 from streaming.snapshot import freeze, read, write
-from streaming.state import State, arrivals
+from streaming.state import State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, told
 
 WIDER = replace(
@@ -48,9 +49,14 @@ class Leader:
         self.letters: list[DeadLetter] = []
         self.paid = 0
 
-    def take(self, control=(), labels=(), payments=0):
-        """A batch of assignments, labels and so many payments; returns its entries."""
-        transactions = [raw(payment(self.paid + n)) for n in range(payments)]
+    def pay_of(self, accounts):
+        """A batch of a payment by each of these accounts; returns its entries."""
+        return self.take(payments=len(accounts), accounts=accounts)
+
+    def take(self, control=(), labels=(), payments=0, accounts=()):
+        """A batch of controls, labels and so many payments; returns its entries."""
+        named = [{"account_id": each} for each in accounts] or [{}] * payments
+        transactions = [raw(payment(self.paid + n, **named[n])) for n in range(payments)]
         self.paid += payments
         batch = process(
             self.state, self.model,
@@ -70,6 +76,11 @@ class Leader:
         state = State(Known(1000), {declaration.fingerprint: History(declaration)}, only=declaration.fingerprint)
         state.fold(list(enumerate(self.journal[:sequence])))
         return state.histories[declaration.fingerprint]
+
+
+def decided(entries):
+    """The decisions among entries."""
+    return [each for each in entries if isinstance(each, Decision)]
 
 
 def beside(version="a", decides=1, shadows=(2,)):
@@ -237,7 +248,7 @@ def test_a_shadow_that_does_not_answer_is_left_out_and_decisions_go_on():
     leader = Leader()
     leader.take(control=[beside()], payments=5)
     leader.client.absent = {2}
-    decisions = leader.take(payments=5)
+    decisions = decided(leader.take(payments=5))
     assert [[score.model_version for score in each.scores] for each in decisions] == [[1]] * 5
     assert all(each.history_of(NEW) is not None for each in decisions)
     check_histories(leader.journal)
@@ -247,7 +258,7 @@ def test_a_deciding_version_that_does_not_answer_means_review_whatever_the_shado
     leader = Leader()
     leader.take(control=[beside()], payments=5)
     leader.client.absent = {1}
-    decisions = leader.take(payments=5)
+    decisions = decided(leader.take(payments=5))
     assert {(each.outcome, each.scores) for each in decisions} == {(Outcome.REVIEW, ())}
     check_histories(leader.journal)
 

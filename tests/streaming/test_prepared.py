@@ -13,11 +13,12 @@ from features.sweep import History
 from plumbline.errors import HistoryMissing, SnapshotRefused
 from plumbline.journal import LabelApplied
 from plumbline.policy import DEFAULT_POLICY
+from streaming.arrivals import arrivals
 from streaming.batch import process
 from streaming.known import Known
 from streaming.prepared import folder_of, history_until, prepare
 from streaming.snapshot import sequences
-from streaming.state import State, arrivals
+from streaming.state import State
 from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
 from tests.journal_writer import JournalWriter, read_topic
 

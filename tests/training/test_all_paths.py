@@ -34,8 +34,8 @@ from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES
 from features.sweep import History
 from serving.client import ModelClient
 from serving.columns import ModelColumns
+from streaming.arrivals import arrivals
 from streaming.batch import model_columns
-from streaming.state import arrivals
 from tests.serving_process import ModelServer
 from training.dataset import batched, examples, write_rows
 from training.evaluate import load_version, score_rows

@@ -1,0 +1,109 @@
+"""Decisions on the new transactions of a micro-batch: scores by route, the policy's outcome, and why."""
+
+from collections.abc import Mapping, Sequence
+from typing import Final
+
+import numpy as np
+
+from plumbline.decision import Decision, DeclaredHistory, Outcome, Reason, Score, Source
+from plumbline.journal import Answered
+from plumbline.policy import decide
+from plumbline.transaction import Transaction
+from serving.client import TRIES, Scored
+from serving.columns import ModelColumns
+from streaming.model import Model, Question
+from streaming.routing import Group, routed
+from streaming.state import State
+
+REASONS_MOST: Final = 5
+"""Features named with an alert: the strongest of those that raised the score."""
+
+Features = tuple[Reason, ...]
+Judged = tuple[float | None, Outcome, tuple[Reason, ...]]
+"""A row's score, and what the policy makes of it."""
+
+
+def decisions(
+    state: State,
+    model: Model,
+    new: Sequence[tuple[Transaction, Source]],
+    columns: Mapping[str, ModelColumns],
+    now_us: int,
+) -> tuple[list[Decision], list[Answered]]:
+    """Decisions on n new transactions in their order, and how the versions asked have answered.
+
+    columns: inputs of the n, by declaration.
+    """
+    if state.policy is None:
+        raise AssertionError("a leader journals a policy before its first decision")
+    groups, answered = routed(state, model, [each.account_id for each, _ in new], columns, now_us)
+    judged = []
+    for group in groups:
+        values = [None] * len(group.rows) if group.scored is None else group.scored.values.tolist()
+        judged.append(
+            [(value, *decide(new[row][0], value, state.policy)) for row, value in zip(group.rows, values, strict=True)]
+        )
+    explained = _explained(state, model, groups, judged, columns)
+    beside = _beside(state, model, columns, len(new))
+    pasts = {fingerprint: each.history.tolist() for fingerprint, each in columns.items()}
+    assignment = "" if state.assignment is None else state.assignment.version
+    found: list[Decision | None] = [None] * len(new)
+    for group, rows, reasons in zip(groups, judged, explained, strict=True):
+        version = 0 if group.scored is None else group.scored.model_version
+        own, others = pasts[group.fingerprint], [name for name in columns if name != group.fingerprint]
+        for place, (n, (value, outcome, rules)) in enumerate(zip(group.rows, rows, strict=True)):
+            transaction, source = new[n]
+            found[n] = Decision(
+                transaction=transaction,
+                source=source,
+                history=tuple(own[n]),
+                fingerprint=group.fingerprint,
+                scores=() if value is None else (Score(version, value), *beside[n]),
+                policy_version=state.policy.version,
+                outcome=outcome,
+                reasons=rules + reasons.get(place, ()),
+                decided_at=now_us,
+                other_histories=tuple([DeclaredHistory(name, tuple(pasts[name][n])) for name in others]),
+                assignment=assignment,
+                route=group.route,
+            )
+    return [each for each in found if each is not None], answered
+
+
+def _beside(state: State, model: Model, columns: Mapping[str, ModelColumns], rows: int) -> list[tuple[Score, ...]]:
+    """What the assigned shadows say of n rows; one that does not answer is left out."""
+    asked = [model.ask(Question(columns[name], name, version)).scored for version, name in state.shadows]
+    answers = [_scores(each) for each in asked if each is not None]
+    return list(zip(*answers, strict=True)) if answers else [()] * rows
+
+
+def _scores(scored: Scored) -> list[Score]:
+    return [Score(scored.model_version, value) for value in scored.values.tolist()]
+
+
+def _explained(
+    state: State,
+    model: Model,
+    groups: Sequence[Group],
+    judged: Sequence[Sequence[Judged]],
+    columns: Mapping[str, ModelColumns],
+) -> list[dict[int, Features]]:
+    """The features that raised each alert's score most, by its place in its group; the version that decided says."""
+    asked: list[tuple[ModelColumns, int, int]] = []
+    names: list[Sequence[str]] = []
+    where: list[tuple[int, list[int]]] = []
+    for at, (group, rows) in enumerate(zip(groups, judged, strict=True)):
+        alerting = [n for n, (_, outcome, _) in enumerate(rows) if outcome is not Outcome.APPROVE]
+        if group.scored is not None and alerting:
+            inputs = columns[group.fingerprint].take(np.array([group.rows[n] for n in alerting]))
+            names.append(state.histories[group.fingerprint].declaration.feature_names)
+            asked.append((inputs, group.scored.model_version, len(names[-1])))
+            where.append((at, alerting))
+    found: list[dict[int, Features]] = [{} for _ in groups]
+    effects = model.explain(asked, tries=1 if state.arms else TRIES)
+    for (at, alerting), each, called in zip(where, effects, names, strict=True):
+        if each is not None:
+            strongest = np.argsort(-each, axis=1, kind="stable")[:, :REASONS_MOST]
+            for place, row, best in zip(alerting, each, strongest.tolist(), strict=True):
+                found[at][place] = tuple(Reason("feature", called[n], float(row[n])) for n in best if row[n] > 0)
+    return found
