@@ -37,6 +37,7 @@ COPY training training
 COPY app app
 COPY audit audit
 COPY drift drift
+COPY release release
 COPY demo demo
 RUN python -m app.frontend \
     && pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \

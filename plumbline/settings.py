@@ -50,6 +50,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Milliseconds, Meta(description="Deadline of one Predict call; one retry is made within twice this time.")
     ] = 1000
 
+    model_server_base_path: Annotated[
+        str,
+        Meta(description="Folder of the model's versions as the model server sees it; empty: models/NAME in data_dir."),
+    ] = ""
+    code_commit: Annotated[
+        str, Meta(max_length=64, description="Commit of this code, for models' cards where git cannot tell it.")
+    ] = ""
+
     batch_max_transactions: Annotated[
         int, Meta(ge=1, le=512, description="Most transactions that one micro-batch scores.")
     ] = 512
@@ -115,6 +123,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def data_path(self) -> Path:
         """`data_dir` as a path."""
         return Path(self.data_dir)
+
+    @property
+    def models_path(self) -> Path:
+        """The folder of the model's versions on this machine."""
+        return self.data_path / "models" / self.model_name
 
 
 SECRETS = frozenset({"secret_key", "password_salt"})

@@ -21,3 +21,9 @@ def changed_files(folder: Path, listed: Mapping[str, str]) -> list[str]:
     return sorted(
         name for name, sha256 in listed.items() if not (folder / name).is_file() or file_sha256(folder / name) != sha256
     )
+
+
+def newest_version(base: Path) -> int | None:
+    """The highest number of a version under a base path; None where there is none."""
+    numbers = [int(each.name) for each in base.iterdir() if each.name.isdigit()] if base.is_dir() else []
+    return max(numbers, default=None)

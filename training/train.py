@@ -27,6 +27,7 @@ from training.fit import OnEpoch, Recipe, fit, strategy
 from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
 from training.reference import make_reference, write_reference
+from training.slices import slices
 from training.windows import Windows
 
 STEPS: Final = ("history", "rows", "analysis", "transform", "fit", "evaluate", "export")
@@ -59,13 +60,14 @@ def train(
     declaration: Declaration = DECLARATION,
     devices: int | None = None,
     tensorboard: Path | None = None,
+    made: Mapping[str, str] | None = None,
     tell: Tell = lambda step, done, whole: None,
 ) -> Trained:
     """Train on an archive and export the next version under a base path.
 
     cache: folder in which history is kept from one training to the next; now_us: our clock, for the model's card;
     declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; tensorboard:
-    folder of the fit's logs.
+    folder of the fit's logs; made: more for the card, such as `code_commit`, `lock_sha256` and `made_by`.
     Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
     """
     placed = strategy(devices)
@@ -96,6 +98,7 @@ def train(
         folder = save(Exported(transform, fitted.network), scratch)
         scored = score_rows(test_file, load(folder, declaration))
         metrics = measure_as_published(archive, windows, scored)
+        parts = slices(test_file, scored)
         policy = suggest(scored, f"suggested-{now_us}")
         write_reference(
             folder, make_reference(train_file, learnable, scratch / "analysis", scored.scores, windows, declaration)
@@ -103,6 +106,7 @@ def train(
         tell("evaluate", 1, 1)
         tell("export", 0, 0)
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
+        card |= {"slices": parts, **(made or {})}
         version = publish(folder, base, card, policy, declaration)
         tell("export", 1, 1)
     finally:

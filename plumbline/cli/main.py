@@ -27,7 +27,7 @@ VERBS: Final[dict[str, str]] = {
     "backfill": "Fold an archive into the first snapshot of history.",
     "declaration": "Print the feature declaration, or check one in a file.",
     "train": "Train a model on an archive and export it.",
-    "models": "Export a model version for elsewhere.",
+    "models": "The registry of model versions, and their releases.",
     "serve": "Serve models over TensorFlow Serving's protocol.",
     "play": "Send an archive or a simulation to the transactions topic.",
     "score": "Decide transactions and write the journal.",

@@ -1,17 +1,21 @@
-"""`plumbline models`: the versions of the model; the code of each command is loaded when it runs."""
+"""`plumbline models`: the registry of model versions; the code of each command is loaded when it runs."""
 
 import typer
 
 from plumbline.cli.models_export import export
+from plumbline.cli.models_registry import list_, register, show
 
 app = typer.Typer(
-    add_completion=False, no_args_is_help=True, help="Versions of the model, and what leaves for elsewhere."
+    add_completion=False, no_args_is_help=True, help="The registry of model versions, their releases, and the way back."
 )
 
 
 @app.callback()
 def models() -> None:
-    """Versions of the model, and what leaves for elsewhere."""
+    """The registry of model versions, their releases, and the way back."""
 
 
+app.command("list")(list_)
+app.command()(show)
+app.command()(register)
 app.command()(export)

@@ -6,9 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from plumbline.settings import Settings
 
 
 def train(
@@ -24,6 +27,7 @@ def train(
     declaration: Annotated[
         Path | None, typer.Option(help="JSON file of a declaration; this release's own when not given.")
     ] = None,
+    by: Annotated[str, typer.Option(help="Who trains, for the model's card. [default: who runs this]")] = "",
     history_cache: Annotated[Path | None, typer.Option(help="Folder that keeps computed history.")] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -41,6 +45,7 @@ def train(
     import_tensorflow_quietly()
     from archive.layout import open_archive
     from training.fit import Recipe
+    from training.provenance import code_commit, lock_sha256, operator
     from training.train import train as run
     from training.windows import Windows, automatic, parse_days
 
@@ -61,13 +66,18 @@ def train(
             declaration=declared,
             devices=devices,
             tensorboard=given.data_path / "tensorboard" / f"{given.model_name}-{now_us}",
+            made={
+                "code_commit": code_commit(given.code_commit), "lock_sha256": lock_sha256(), "made_by": by or operator()
+            },
             tell=tell,
-        )
+        )  # fmt: skip
+    registered = _register(given, trained.folder, by or operator())
     if as_json:
         print(json.dumps({
             "version": trained.version, "folder": str(trained.folder), "train": str(windows.train),
             "test": str(windows.test), "review_at": trained.policy.review_at, "decline_at": trained.policy.decline_at,
-            "train_rows": trained.rows["train"], "test_rows": trained.rows["test"], **trained.metrics,
+            "train_rows": trained.rows["train"], "test_rows": trained.rows["test"], "registered": registered,
+            **trained.metrics,
         }))  # fmt: skip
         return
     found = trained.metrics
@@ -76,6 +86,30 @@ def train(
     print(f"  ROC AUC {found['auc']:.4f}, average precision {found['ap']:.4f}, card precision@100 {found['cp100']:.4f}")
     print(f"  calibration error {found['ece']:.5f}, Brier score {found['brier']:.5f}")
     print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")
+
+
+def _register(given: "Settings", folder: Path, by: str) -> bool:
+    """Add the version to the registry, where there is one; a training never fails for it, but says why it did not."""
+    from plumbline.errors import PlumblineError
+    from release.registering import register
+    from store import schema
+    from store.engine import open_engine, transaction
+
+    if folder.parent != given.models_path:
+        return False  # of another place than the registry's
+    engine = open_engine(given)
+    try:
+        if schema.current(engine) is None:
+            return False
+        schema.require_current(engine)
+        with transaction(engine) as session:
+            register(session, folder.parent, int(folder.name), by=by, now_us=time.time_ns() // 1000)
+    except PlumblineError as error:
+        print(f"plumbline: version {folder.name} is not in the registry: {error}", file=sys.stderr)
+        return False
+    finally:
+        engine.dispose()
+    return True
 
 
 def _span(archive: Any) -> tuple[int, int]:
