@@ -78,7 +78,7 @@ def run(app: Flask, engine: Engine, listener: socket.socket, ready: Callable[[],
         "post_worker_init": before_run,
         "when_ready": lambda _server: ready(),
     }
-    _Server(app, options).run()
+    Server(lambda: app, options).run()
 
 
 def _also(number: signal.Signals, action: Callable[[], None]) -> None:
@@ -93,11 +93,12 @@ def _also(number: signal.Signals, action: Callable[[], None]) -> None:
     signal.signal(number, handle)
 
 
-class _Server(BaseApplication):
+class Server(BaseApplication):
     """gunicorn with settings from here alone: no file, no command line, no environment."""
 
-    def __init__(self, app: Flask, options: dict[str, Any]) -> None:
-        self._app = app
+    def __init__(self, load: Callable[[], Flask], options: dict[str, Any]) -> None:
+        """load: makes the application, in each worker unless `preload_app` is set."""
+        self._load = load
         self._options = options
         super().__init__()
 
@@ -106,4 +107,4 @@ class _Server(BaseApplication):
             self.cfg.set(name, value)
 
     def load(self) -> Flask:
-        return self._app
+        return self._load()

@@ -84,8 +84,20 @@ class BrokerUnavailable(Retryable):
     """Kafka cannot be reached."""
 
 
+class NotTaken(BrokerUnavailable):
+    """Kafka has not said that it took a transaction; sent again under the same id, it is decided once."""
+
+
 class StoreUnavailable(Retryable):
     """The SQL database cannot be reached."""
+
+
+class Busy(Retryable):
+    """As many callers wait as are allowed to; nothing was done."""
+
+
+class RateExceeded(Retryable):
+    """A key was used more often than it may be; nothing was done."""
 
 
 class NotFound(PlumblineError):
@@ -108,8 +120,36 @@ class UserNotFound(NotFound):
     """No log-in with this name."""
 
 
+class KeyNotFound(NotFound):
+    """No API key with this name."""
+
+
 class Refused(PlumblineError):
     """Understood, and not allowed in the present state."""
+
+
+class TransactionChanged(Refused):
+    """A transaction id that came before with another body; `first` is the answer to that one, None while it waits."""
+
+    def __init__(self, transaction_id: str, first: Any = None) -> None:
+        self.transaction_id = transaction_id
+        self.first = first
+        super().__init__(
+            f"transaction {transaction_id} came before with another body: the first one stands; give a new payment a "
+            "new transaction_id"
+        )
+
+
+class TransactionRejected(Refused):
+    """The scorer put a message aside that was taken for a transaction here; it is in the dead-letter topic."""
+
+
+class KeyRefused(Refused):
+    """No API key, one that is not known, or one that was disabled."""
+
+
+class ScopeMissing(Refused):
+    """An API key without the scope that a request needs."""
 
 
 class FingerprintMismatch(Refused):

@@ -113,4 +113,11 @@ METRICS: Final = (
     Metric(
         "plumbline_oldest_waiting_seconds", "gauge", "Age of the oldest acknowledged message without a journal entry."
     ),
+    Metric("plumbline_api_requests_total", "counter", "Requests to the decision API.", ("transport", "status")),
+    Metric("plumbline_api_answers_total", "counter", "What the decision API's callers were told.", ("kind",)),
+    Metric(
+        "plumbline_api_seconds", "histogram", "Time to a decision, or to the fallback.", ("transport",), STAGE_BUCKETS
+    ),
+    Metric("plumbline_api_waiting_callers", "gauge", "Callers that wait for a decision."),
+    Metric("plumbline_api_sequence", "gauge", "Newest journal sequence that the decision API has read."),
 )

@@ -98,6 +98,29 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Salt mixed into password hashes; 16 characters or more."),
     ] = None
 
+    api_host: Annotated[str, Meta(description="Address the decision API listens on.")] = "127.0.0.1"
+    api_port: Annotated[Port, Meta(description="Port of the decision API's HTTP.")] = 8090
+    api_grpc_port: Annotated[Port, Meta(description="Port of the decision API's gRPC.")] = 8091
+    api_deadline_ms: Annotated[
+        Milliseconds, Meta(description="How long the decision API waits for a caller that names no deadline.")
+    ] = 500
+    api_deadline_max_ms: Annotated[
+        Milliseconds, Meta(description="Longest that the decision API waits, whatever a caller asks for.")
+    ] = 5000
+    api_fallback: Annotated[
+        Literal["review", "decline"],
+        Meta(description="Outcome that is answered when no decision came in time; a failure never approves."),
+    ] = "review"
+    api_callers_max: Annotated[
+        int, Meta(ge=1, le=4096, description="Most callers that wait at a time; more are told to come again.")
+    ] = 256
+    api_requests_per_second: Annotated[
+        int, Meta(ge=1, le=1_000_000, description="Most requests of one API key within a second, in each process.")
+    ] = 1000
+    api_remembered_decisions: Annotated[
+        int, Meta(ge=1, description="Newest decisions that the decision API keeps in memory, for ids sent again.")
+    ] = 20_000
+
     drift_psi_warn: Annotated[
         float, Meta(gt=0, le=100, description="Population stability index from which drift is worth a warning.")
     ] = 0.1
@@ -185,6 +208,9 @@ def _check(name: str, value: str) -> None:
     except msgspec.ValidationError as error:
         reason = str(error).split(" - at ")[0]
         value = "(masked)" if name in SECRETS else _PASSWORD.sub(r"\1(masked)@", value)
+        choices = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"][name].get("enum")
+        if choices:
+            reason = "one of " + ", ".join(choices)
         raise InvalidSetting("environment", variable(name), value, reason.removeprefix("Expected ")) from None
 
 

@@ -349,3 +349,21 @@ class DriftFigure(Base):
     missing_then: Mapped[float]
     missing_now: Mapped[float]
     bins: Mapped[Any]
+
+
+class ApiKey(Base):
+    """Who may call the decision API; `secret_hash` is SHA-256 of the secret, `key_id` the public part of its text.
+
+    scopes: as in `store.keys.SCOPES`; disabled_at: None while the key is good; last_used_at: a few seconds late.
+    """
+
+    __tablename__ = "api_keys"
+
+    name: Mapped[str] = mapped_column(String(ID_CHARACTERS), primary_key=True)
+    key_id: Mapped[str] = mapped_column(String(16), unique=True)
+    secret_hash: Mapped[str] = mapped_column(String(64))
+    scopes: Mapped[Any]
+    created_by: Mapped[str] = mapped_column(String(128))
+    created_at: Mapped[int]
+    disabled_at: Mapped[int | None]
+    last_used_at: Mapped[int | None]

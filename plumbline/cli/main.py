@@ -44,6 +44,8 @@ VERBS: Final[dict[str, str]] = {
     "keep": "Copy the journal and its messages into files.",
     "migrate": "Bring the SQL tables to the newest version.",
     "users": "Add, list or disable log-ins of the console.",
+    "keys": "Add, list or disable keys of the decision API.",
+    "api": "Decide for callers that wait: HTTP and gRPC.",
     "web": "Run the analysts' console.",
     "settings": "Print every setting, its value and where it came from.",
     "schemas": "Write the JSON Schemas and the reference page, or check them.",

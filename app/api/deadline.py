@@ -1,0 +1,25 @@
+"""How long a caller may wait: what it asks for, between one millisecond and the most that is set."""
+
+from dataclasses import dataclass
+
+from plumbline.errors import Invalid
+
+
+@dataclass(frozen=True, slots=True)
+class Deadlines:
+    """The deadline of who asks for none, and the longest, in milliseconds."""
+
+    default_ms: int
+    most_ms: int
+
+    def seconds(self, asked: str | None) -> float:
+        """Seconds to wait, from a header's text; more than the most is the most. Raises Invalid for no whole number.
+
+        >>> [Deadlines(500, 5000).seconds(asked) for asked in ("20", "60000", None)]
+        [0.02, 5.0, 0.5]
+        """
+        if asked is None:
+            return self.default_ms / 1000
+        if not (asked.isascii() and asked.isdigit() and 0 < len(asked) <= 9 and int(asked) > 0):
+            raise Invalid("request", "deadline_ms", asked, f"a whole number of milliseconds from 1 to {self.most_ms}")
+        return min(int(asked), self.most_ms) / 1000
