@@ -10,8 +10,8 @@ from plumbline import transaction as language
 from plumbline.errors import KeyRefused, StoreUnavailable
 from store.engine import transaction
 from store.keys import disable_key, list_keys
-from tests.api_parts import NOW, SECRET, ApiParts, parts_of
-from tests.fakes import payment, raw
+from tests.api_parts import SECRET, ApiParts, parts_of
+from tests.fakes import NOW, payment, raw
 
 
 @pytest.fixture
