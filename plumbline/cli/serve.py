@@ -47,6 +47,15 @@ def serve(
         int, typer.Option(min=0, help="How often a version that did not load is tried again while its files stay.")
     ] = 5,
     load_retry_interval_seconds: Annotated[float, typer.Option(min=0, help="Time between two of these tries.")] = 60.0,
+    rest_api_enable_cors_support: Annotated[
+        bool, typer.Option("--rest-api-enable-cors-support", help="Let web pages of any origin call REST.")
+    ] = False,
+    enable_grpc_healthcheck_service: Annotated[
+        bool, typer.Option("--enable-grpc-healthcheck-service", help="Speak gRPC's health protocol.")
+    ] = False,
+    enable_grpc_reflection: Annotated[
+        bool, typer.Option("--enable-grpc-reflection", help="Tell gRPC tools of the services and their messages.")
+    ] = False,
     json_ready: Annotated[
         bool,
         typer.Option(
@@ -73,6 +82,9 @@ def serve(
         config_file=model_config_file,
         config_poll_seconds=model_config_file_poll_wait_seconds,
         labels_ahead=allow_version_labels_for_unavailable_models,
+        cors=rest_api_enable_cors_support,
+        health=enable_grpc_healthcheck_service,
+        reflection=enable_grpc_reflection,
         retries=Retries(max_num_load_retries, load_retry_interval_seconds),
     )
     run(options, _print_json if json_ready else _print)

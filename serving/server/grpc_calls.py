@@ -8,8 +8,9 @@ from plumbline.errors import Invalid
 from serving import tensors
 from serving import wire_pb2 as wire
 from serving.methods import MODEL_SERVICE, PREDICTION_SERVICE, SIGNATURE_DEF, SIGNATURE_DEF_MAP
-from serving.server import dataplane
+from serving.server import dataplane, examples, inference
 from serving.server.dataplane import Spec
+from serving.server.inference import Classified, Regressed, Task
 from serving.server.models import Models
 from serving.server.status import MISSING_SPEC, UNSUPPORTED_CONFIG, Code, invalid
 from serving.server.versions import VersionStatus
@@ -75,7 +76,10 @@ def status_message(statuses: list[VersionStatus]) -> wire.GetModelStatusResponse
 def _spec(request: Any) -> Spec:
     if not request.HasField("model_spec"):
         raise invalid(MISSING_SPEC)
-    given: wire.ModelSpec = request.model_spec
+    return _spec_of(request.model_spec)
+
+
+def _spec_of(given: wire.ModelSpec) -> Spec:
     version = given.version.value if given.HasField("version") else None
     return Spec(given.name, version, given.version_label, given.signature_name)
 
@@ -84,6 +88,52 @@ def _fill_spec(spec: wire.ModelSpec, name: str, version: int, signature: str) ->
     spec.name = name
     spec.version.value = version
     spec.signature_name = signature
+
+
+def classify(models: Models, request: wire.ClassificationRequest) -> wire.ClassificationResponse:
+    """PredictionService.Classify. Raises StatusError."""
+    spec = _spec(request)
+    found = inference.classify(models, spec, examples.serialized(request.input))
+    response = wire.ClassificationResponse()
+    _fill_spec(response.model_spec, spec.name, found.version, found.signature)
+    _fill_classes(response.result, found)
+    return response
+
+
+def regress(models: Models, request: wire.RegressionRequest) -> wire.RegressionResponse:
+    """PredictionService.Regress. Raises StatusError."""
+    spec = _spec(request)
+    found = inference.regress(models, spec, examples.serialized(request.input))
+    response = wire.RegressionResponse()
+    _fill_spec(response.model_spec, spec.name, found.version, found.signature)
+    _fill_values(response.result, found)
+    return response
+
+
+def multi_inference(models: Models, request: wire.MultiInferenceRequest) -> wire.MultiInferenceResponse:
+    """PredictionService.MultiInference. Raises StatusError."""
+    tasks = [Task(_spec_of(task.model_spec), task.method_name) for task in request.tasks]
+    response = wire.MultiInferenceResponse()
+    for task, found in zip(tasks, inference.multi(models, tasks, examples.serialized(request.input)), strict=True):
+        result = response.results.add()
+        _fill_spec(result.model_spec, task.spec.name, found.version, found.signature)
+        if isinstance(found, Classified):
+            _fill_classes(result.classification_result, found)
+        else:
+            _fill_values(result.regression_result, found)
+    return response
+
+
+def _fill_classes(result: wire.ClassificationResult, found: Classified) -> None:
+    for labels, scores in zip(found.labels, found.scores.tolist(), strict=True):
+        classes = result.classifications.add().classes
+        for label, score in zip(labels, scores, strict=True):
+            classes.add(label=label, score=score)
+
+
+def _fill_values(result: wire.RegressionResult, found: Regressed) -> None:
+    for value in found.values.tolist():
+        result.regressions.add(value=value)
 
 
 def reload(models: Models, request: wire.ReloadConfigRequest, goes_on: Goes) -> wire.ReloadConfigResponse:
@@ -100,6 +150,15 @@ def _at_once(answer: Callable[[Models, Any], Any]) -> Callable[[Models, Any, Goe
 
 CALLS: Final = (
     Call(PREDICTION_SERVICE, "Predict", wire.PredictRequest, wire.PredictResponse, _at_once(predict)),
+    Call(PREDICTION_SERVICE, "Classify", wire.ClassificationRequest, wire.ClassificationResponse, _at_once(classify)),
+    Call(PREDICTION_SERVICE, "Regress", wire.RegressionRequest, wire.RegressionResponse, _at_once(regress)),
+    Call(
+        PREDICTION_SERVICE,
+        "MultiInference",
+        wire.MultiInferenceRequest,
+        wire.MultiInferenceResponse,
+        _at_once(multi_inference),
+    ),
     Call(
         PREDICTION_SERVICE,
         "GetModelMetadata",

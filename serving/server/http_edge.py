@@ -1,23 +1,19 @@
-"""REST to the data plane and back: model status, metadata, and predict in row and column form."""
+"""REST as a transport: connections and threads, a body in, a status and a JSON text out."""
 
+import http
 import json
 import re
+import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from socket import AF_INET, AF_INET6
 from typing import Any, Final
-from urllib.parse import unquote
 
 import structlog
-from google.protobuf import json_format
 
 from plumbline.errors import Unready
-from serving import wire_pb2 as wire
-from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
-from serving.server import dataplane, json_answer, json_request, json_text
-from serving.server.dataplane import Spec
-from serving.server.grpc_calls import status_message
+from serving.server import http_body, rest
 from serving.server.models import Models
-from serving.server.status import Code, StatusError, invalid
+from serving.server.status import Code, StatusError
 
 log = structlog.get_logger()
 
@@ -41,64 +37,15 @@ HTTP_STATUS: Final = {
     Code.UNAUTHENTICATED: 401,
 }
 
-BODY_MAX_BYTES: Final = 64 * 1024 * 1024
 IDLE_SECONDS: Final = 60
-MODEL: Final = r"/v1/models(?:/(?P<name>[^/:]+))?(?:/versions/(?P<version>\d+)|/labels/(?P<label>[^/:]+))?"
-READ: Final = re.compile(MODEL + r"(?:/(?P<part>metadata))?", re.IGNORECASE)
-CALL: Final = re.compile(MODEL + r":(?P<method>classify|regress|predict)", re.IGNORECASE)
-
-
-def answer(models: Models, method: str, path: str, body: bytes) -> str:
-    """The JSON text that a request is answered with. Raises StatusError."""
-    found = (CALL if method == "POST" else READ).fullmatch(path)
-    if found is None or (method == "POST" and found["name"] is None):
-        raise invalid(f"Malformed request: {method} {path}")
-    if found["name"] is None:
-        raise invalid("Missing model name in request.")
-    spec = Spec(unquote(found["name"]), _version(found["version"]), unquote(found["label"] or ""))
-    if method == "POST":
-        if found["method"].lower() != "predict":
-            raise StatusError(Code.UNIMPLEMENTED, f"This server speaks predict only, not {found['method'].lower()}.")
-        return _predict(models, spec, body)
-    return _metadata(models, spec) if found["part"] else _status(models, spec)
-
-
-def _version(text: str | None) -> int | None:
-    if text is None:
-        return None
-    if int(text) >= 1 << 63:
-        raise invalid(f"Failed to convert version: {text} to numeric.")
-    return int(text)
-
-
-def _predict(models: Models, spec: Spec, body: bytes) -> str:
-    document = json_text.parse(body)
-    name = json_request.signature_name(document)
-    model = dataplane.find(models, spec)  # once: a version may take over between two looks
-    signature = model.signatures.get(name or DEFAULT_SIGNATURE)
-    if signature is None:
-        raise invalid(f'Serving signature name: "{name or DEFAULT_SIGNATURE}" not found in signature def')
-    form, inputs = json_request.arrays(document, signature.inputs)
-    return json_answer.text_of(dataplane.call(model, name, inputs).outputs, form)
-
-
-def _status(models: Models, spec: Spec) -> str:
-    statuses = dataplane.status(models, spec)
-    return (
-        json_format.MessageToJson(status_message(statuses), indent=1, always_print_fields_with_no_presence=True) + "\n"
-    )
-
-
-def _metadata(models: Models, spec: Spec) -> str:
-    version, definitions = dataplane.metadata(models, spec, [SIGNATURE_DEF])
-    options: dict[str, Any] = {"preserving_proto_field_name": True, "always_print_fields_with_no_presence": True}
-    document = {
-        "model_spec": {"name": spec.name, "signature_name": "", "version": str(version)},
-        "metadata": {
-            SIGNATURE_DEF: json_format.MessageToDict(wire.SignatureDefMap(signature_def=definitions), **options)
-        },
-    }
-    return json.dumps(document, indent=1) + "\n"
+CONNECTIONS_MAX: Final = 256
+"""One more at once is refused with 503, so that threads and memory stay bounded."""
+CORS: Final = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+WEB_ORIGIN: Final = re.compile("https?://")
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -111,40 +58,48 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server: "Server"
 
-    def do_GET(self) -> None:
-        """Answer a status or metadata request."""
-        self._answer("GET")
-
-    def do_POST(self) -> None:
-        """Answer a predict request."""
-        self._answer("POST")
-
-    def _answer(self, method: str) -> None:
+    def _answer(self) -> None:
         path = self.path.partition("?")[0]
         try:
-            body = self._body()
+            body = http_body.read(self.headers, self.rfile)
+        except StatusError as error:
+            self.close_connection = True  # nobody knows where the next request would begin
+            self._send_error(HTTP_STATUS[error.code], error.message)
+            return
+        except (ConnectionError, TimeoutError):
+            self.close_connection = True
+            return
+        try:
             if not path.lower().startswith("/v1/"):
                 self._send(404, "text/plain; charset=utf-8", "Not found\n")
-                return
-            self._send(200, "application/json", answer(self.server.models, method, path, body))
+            elif self.command == "OPTIONS":
+                self._allow()
+            else:
+                self._send(200, "application/json", rest.answer(self.server.models, self.command, path, body))
         except StatusError as error:
             self._send_error(HTTP_STATUS[error.code], error.message)
         except (ConnectionError, TimeoutError):
             self.close_connection = True
         except Exception as error:
-            log.exception("a request failed", method=method, path=path)
+            log.exception("a request failed", method=self.command, path=path)
             self._send_error(500, f"{type(error).__name__}: {error}")
 
-    def _body(self) -> bytes:
-        """The request's body; raises StatusError for one that is too large or comes without a length."""
-        if "Transfer-Encoding" in self.headers:
-            self.close_connection = True
-            raise invalid("The request's body needs a Content-Length: chunked bodies are not read here.")
-        length = self.headers.get("Content-Length", "0")
-        if not (length.isascii() and length.isdigit()) or int(length) > BODY_MAX_BYTES:
-            self.close_connection = True
-            raise invalid(f"Content-Length is {length[:20]}: expected 0 to {BODY_MAX_BYTES} bytes.")
-        return self.rfile.read(int(length))
+    def __getattr__(self, name: str) -> Any:
+        """The base class looks for a function by the method's name; what is wrong with a method, `rest` says."""
+        if name.startswith("do_"):
+            return self._answer
+        raise AttributeError(name)
+
+    def _allow(self) -> None:
+        """What a browser asks before it lets a page of another origin call."""
+        if not WEB_ORIGIN.match(self.headers.get("Origin", "")):
+            raise StatusError(Code.FAILED_PRECONDITION, "Origin header is missing in CORS preflight")
+        self._send(200, "application/json", "")
+
+    def send_error(self, code: int, message: str | None = None, explain: str | None = None) -> None:
+        """Answer what is no HTTP request, in the protocol's own form, and end the connection."""
+        self.close_connection = True
+        self._send_error(code, message or explain or http.HTTPStatus(code).phrase)
 
     def _send_error(self, status: int, message: str) -> None:
         text = json.dumps({"error": message}, indent=4, ensure_ascii=False)
@@ -152,39 +107,72 @@ class Handler(BaseHTTPRequestHandler):
 
     def _send(self, status: int, kind: str, text: str) -> None:
         content = text.encode("utf-8", "replace")
+        # Of what is no request at all, no headers are known.
+        accepted = self.headers.get("Accept-Encoding", "") if hasattr(self, "headers") else ""
+        packed = http_body.packed(content, accepted)
         self.send_response(status)
         self.send_header("Content-Type", kind)
-        self.send_header("Content-Length", str(len(content)))
+        for name, value in CORS.items() if self.server.cors else ():
+            self.send_header(name, value)
+        if packed is not None:
+            self.send_header("Content-Encoding", "gzip")
+            self.send_header("Vary", "Accept-Encoding")
+        self.send_header("Content-Length", str(len(packed or content)))
+        if self.close_connection:
+            self.send_header("Connection", "close")
         self.end_headers()
-        self.wfile.write(content)
+        if self.command != "HEAD":
+            self.wfile.write(packed or content)
 
     def log_message(self, format: str, *args: Any) -> None:  # noqa: A002 # the base class's name
         """Say nothing about requests that were answered."""
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for every connection."""
+    """A thread for every connection, of which there are only so many; cors: whether pages of any origin may call."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, models: Models, host: str, port: int) -> None:
+    def __init__(self, models: Models, host: str, port: int, cors: bool = False) -> None:
         self.models = models
+        self.cors = cors
         self.address_family = AF_INET6 if ":" in host else AF_INET
+        self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
         super().__init__((host, port), Handler)
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Answer a connection in a thread of its own, or refuse it where there are too many."""
+        if not self._room.acquire(blocking=False):
+            request.settimeout(1.0)
+            request.sendall(b"HTTP/1.1 503 Service Unavailable\r\nConnection: close\r\nContent-Length: 0\r\n\r\n")
+            self.shutdown_request(request)
+            return
+        try:
+            super().process_request(request, client_address)
+        except BaseException:
+            self._room.release()
+            raise
+
+    def process_request_thread(self, request: Any, client_address: Any) -> None:
+        """As the base class does, and make room for another connection in the end."""
+        try:
+            super().process_request_thread(request, client_address)
+        finally:
+            self._room.release()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """A connection broke off; only that connection ends."""
         log.info("a connection broke off", client=str(client_address), exc_info=True)
 
 
-def bind(models: Models, host: str, port: int) -> tuple[Server, int]:
+def bind(models: Models, host: str, port: int, cors: bool = False) -> tuple[Server, int]:
     """A server that holds its port (a free one where 0 is asked for), and that port.
 
     Raises Unready when the port cannot be had.
     """
     try:
-        server = Server(models, host, port)
+        server = Server(models, host, port, cors)
     except OSError as error:
         raise Unready(
             f"REST cannot listen on {host}:{port} ({error.strerror}): stop what uses that port, "

@@ -7,7 +7,7 @@ so that a score read from JSON is the score that was computed, to the bit.
 import base64
 import json
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -44,6 +44,38 @@ def text_of(outputs: Arrays, form: str) -> str:
     common first dimension.
     """
     return _rows(outputs) if form == "row" else _columns(outputs)
+
+
+def classes_text(labels: Sequence[Sequence[str]], scores: npt.NDArray[np.float32]) -> str:
+    """The answer's text of a classify request: pairs of label and score for each example.
+
+    >>> print(classes_text([["fraud", "honest"]], np.float32([[0.25, 0.75]])))
+    {
+        "results": [[["fraud", 0.25], ["honest", 0.75]]
+        ]
+    }
+    """
+    rows = (
+        ", ".join(f"[{_quoted(label)}, {decimal(score)}]" for label, score in zip(*row, strict=True))
+        for row in zip(labels, scores, strict=True)
+    )
+    body = ", ".join(f"[{row}]" for row in rows)
+    return f'{{\n{INDENT}"results": [{body}\n{INDENT}]\n}}'
+
+
+def values_text(values: npt.NDArray[np.float32]) -> str:
+    """The answer's text of a regress request: a value for each example.
+
+    >>> print(values_text(np.float32([0.5, 2])))
+    {
+        "results": [0.5, 2.0]
+    }
+    """
+    return f'{{\n{INDENT}"results": [{", ".join(map(decimal, values))}]\n}}'
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
 
 
 def _rows(outputs: Arrays) -> str:
@@ -101,7 +133,7 @@ def _writer(name: str, dtype: np.dtype[Any]) -> Callable[[Any], str]:
         return str
     if name.endswith("_bytes"):
         return lambda value: json.dumps({"b64": base64.b64encode(value).decode("ascii")})
-    return lambda value: json.dumps(value.decode("utf-8", "replace"), ensure_ascii=False)
+    return lambda value: _quoted(value.decode("utf-8", "replace"))
 
 
 def _line(cells: Any) -> str:

@@ -1,10 +1,9 @@
 """The JSON body of a REST predict request, as arrays: rows under `instances`, or columns under `inputs`."""
 
 import base64
-import binascii
 import math
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -15,6 +14,9 @@ from serving.server.status import StatusError, invalid
 from serving.tensors import NUMERIC, STRING
 
 Form = Literal["row", "column"]
+
+LEVELS_MAX: Final = 32
+"""Lists in lists beyond this are no tensor."""
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -42,7 +44,7 @@ def arrays(document: Mapping[str, Any], slots: Mapping[str, Slot]) -> tuple[Form
 
 
 def _from_columns(inputs: Any, slots: Mapping[str, Slot]) -> Arrays:
-    if not isinstance(inputs, dict) or _is_base64(inputs):
+    if not isinstance(inputs, dict) or is_base64(inputs):
         if len(slots) > 1:
             raise invalid(
                 "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
@@ -102,11 +104,29 @@ def _instance(value: Any, name: str, slots: Mapping[str, Slot], first: npt.NDArr
 
 
 def _is_named(row: Any) -> bool:
-    return isinstance(row, dict) and not _is_base64(row)
+    return isinstance(row, dict) and not is_base64(row)
 
 
-def _is_base64(value: Any) -> bool:
+def is_base64(value: Any) -> bool:
+    """Whether a value is bytes as JSON has them: an object of `b64` alone."""
     return isinstance(value, dict) and len(value) == 1 and isinstance(value.get("b64"), str)
+
+
+def base64_bytes(value: dict[str, Any]) -> bytes:
+    """The bytes in an object of `b64`, whose padding may be left out. Raises StatusError."""
+    text = "".join(value["b64"].split())
+    try:
+        return base64.b64decode(text if "=" in text else text + "=" * (-len(text) % 4), validate=True)
+    except ValueError as error:
+        raise invalid("Unable to base64 decode") from error
+
+
+def lossless(value: int | float, dtype: np.dtype[Any]) -> bool:
+    """Whether a JSON number may become a float of this type: an integer that it holds, or a fraction in its range."""
+    if isinstance(value, int) and -(1 << 63) <= value < 1 << 64:
+        return abs(value) < 1 << (np.finfo(dtype).nmant + 1)
+    # An integer of more bits is a fraction here, as it is to the protocol's own parser.
+    return (isinstance(value, float) and not math.isfinite(value)) or abs(value) <= float(np.finfo(dtype).max)
 
 
 def _printed(shape: tuple[int, ...]) -> str:
@@ -114,9 +134,11 @@ def _printed(shape: tuple[int, ...]) -> str:
 
 
 def _shape_of(value: Any) -> tuple[int, ...]:
-    """The shape that the first element of every level suggests; the others must agree."""
-    shape = []
+    """The shape that the first element of every level suggests; the others must agree. Raises StatusError."""
+    shape: list[int] = []
     while isinstance(value, list):
+        if len(shape) == LEVELS_MAX:
+            raise invalid(f"Encountered list at unexpected level: {LEVELS_MAX} expected < {LEVELS_MAX}")
         shape.append(len(value))
         if not value:
             break
@@ -161,11 +183,7 @@ def _element(value: Any, slot: Slot) -> Any:
     if isinstance(value, bool) or not isinstance(value, (int, float)) or dtype.kind == "b":
         raise _wrong_type(value, slot)
     if dtype.kind == "f":
-        if isinstance(value, int):
-            lossless = abs(value) < 1 << (np.finfo(dtype).nmant + 1)
-        else:
-            lossless = not math.isfinite(value) or abs(value) <= float(np.finfo(dtype).max)
-        if not lossless:
+        if not lossless(value, dtype):
             target = "float" if dtype.itemsize == 4 else "double"
             raise invalid(f"Cannot convert JSON value: {shown(value)} to {target} without loss of precision.")
         return value
@@ -180,12 +198,9 @@ def _text(value: Any) -> bytes:
         return value.encode("utf-8", "surrogatepass")
     if not isinstance(value, dict):
         raise invalid(f"JSON Value: {shown(value)} Type: {json_type(value)} is not of expected type: string")
-    if not _is_base64(value):
+    if not is_base64(value):
         raise invalid(f"JSON Value: {shown(value)} not formatted correctly for base64 data")
-    try:
-        return base64.b64decode(value["b64"], validate=True)
-    except binascii.Error as error:
-        raise invalid("Unable to base64 decode") from error
+    return base64_bytes(value)
 
 
 def _wrong_type(value: Any, slot: Slot) -> StatusError:

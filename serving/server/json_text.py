@@ -76,5 +76,10 @@ SHOWN_MAX_CHARACTERS: Final = 1000
 
 def shown(value: Any) -> str:
     """A value as JSON for an error text, cut to 1,000 characters."""
-    text = decimal(np.float64(value)) if isinstance(value, float) else json.dumps(value, indent=4, ensure_ascii=False)
+    try:
+        text = (
+            decimal(np.float64(value)) if isinstance(value, float) else json.dumps(value, indent=4, ensure_ascii=False)
+        )
+    except RecursionError:
+        return "(lists nested too deeply to be shown)"
     return text if len(text) <= SHOWN_MAX_CHARACTERS else text[:SHOWN_MAX_CHARACTERS] + "..."

@@ -17,7 +17,7 @@ import structlog
 
 from plumbline.errors import Unready
 from serving import wire_pb2 as wire
-from serving.server import config, grpc_edge, http_edge
+from serving.server import config, grpc_edge, health, http_edge, reflection
 from serving.server.model import Model
 from serving.server.models import Models
 from serving.server.status import StatusError
@@ -37,7 +37,8 @@ class Options:
 
     op_threads: threads that one operation of a model may use; keep_versions: how many of the newest are served at once;
     config_file: takes the place of model_name, base_path and keep_versions, and is read again every
-    config_poll_seconds (0: never); labels_ahead: whether a new label may go to a version that is not served yet.
+    config_poll_seconds (0: never); labels_ahead: whether a new label may go to a version that is not served yet;
+    cors: whether web pages of any origin may call REST; health, reflection: whether gRPC has these services too.
     """
 
     model_name: str
@@ -51,6 +52,9 @@ class Options:
     config_file: Path | None = None
     config_poll_seconds: float = 0.0
     labels_ahead: bool = False
+    cors: bool = False
+    health: bool = False
+    reflection: bool = False
     retries: Retries = field(default_factory=Retries)
 
 
@@ -76,10 +80,14 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     models = Models(_load, options.labels_ahead, options.retries, wake=lambda: bell.put(POLL))
     models.reload(_configuration(options))
     grpc_server, port = grpc_edge.bind(models, options.host, options.port)
+    if options.health:
+        health.add(grpc_server)
+    if options.reflection:
+        reflection.add(grpc_server, health=options.health)
     rest_server, rest_port = None, None
     try:
         if options.rest_port is not None:
-            rest_server, rest_port = http_edge.bind(models, options.host, options.rest_port)
+            rest_server, rest_port = http_edge.bind(models, options.host, options.rest_port, options.cors)
             threading.Thread(target=rest_server.serve_forever, name="rest", daemon=True).start()
         grpc_server.start()
         where = {"host": options.host, "port": port, "rest_port": rest_port}
