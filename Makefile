@@ -56,8 +56,9 @@ system: ## Install the system packages that tests use (Debian and Ubuntu); elsew
 frontend: venv ## Install the console's locked npm packages and compile its translations
 	@$(BIN)/python -m app.frontend
 
-proto: venv ## Compile the model server's messages
+proto: venv ## Compile the messages of the model server and of the decision API
 	$(BIN)/python -m serving.compile_proto
+	$(BIN)/python -m app.api.compile_proto
 
 schemas: venv ## Write docs/schemas from the types
 	$(BIN)/plumbline schemas

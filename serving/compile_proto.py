@@ -14,25 +14,26 @@ from plumbline.errors import Unready
 PACKAGE = Path(__file__).parent
 SOURCE = PACKAGE / "protos" / "tensorflow_serving.proto"
 NOTES = {
-    "wire_pb2.py": "# Made by `make proto`; do not edit.\n",
-    "wire_pb2.pyi": '# mypy: disable-error-code="type-arg"\n# Made by `make proto`; do not edit.\n',
+    "_pb2.py": "# Made by `make proto`; do not edit.\n",
+    "_pb2.pyi": '# mypy: disable-error-code="type-arg"\n# Made by `make proto`; do not edit.\n',
 }
 
 
-def compiled() -> dict[str, str]:
-    """The generated files' texts by their names in `serving/`; nothing is written.
+def compiled(source: Path = SOURCE, module: str = "serving/wire") -> dict[str, str]:
+    """The generated files' texts by their names in the module's folder; nothing is written.
 
-    Raises Unready when the source does not compile.
+    module: path of the generated module without `_pb2.py`, from the root. Raises Unready when it does not compile.
     """
     with tempfile.TemporaryDirectory() as folder:
         # A generated module is named after its source, so protoc gets a copy at the module's own path.
-        copy = Path(folder, "serving", "wire.proto")
-        copy.parent.mkdir()
-        copy.write_bytes(SOURCE.read_bytes())
+        copy = Path(folder, f"{module}.proto")
+        copy.parent.mkdir(parents=True)
+        copy.write_bytes(source.read_bytes())
         arguments = [f"-I{folder}", f"--python_out={folder}", f"--pyi_out={folder}", str(copy)]
         if subprocess.run([sys.executable, "-m", "grpc_tools.protoc", *arguments], check=False).returncode:
-            raise Unready(f"{SOURCE.name} does not compile: mend what is named above; `make venv` installs protoc")
-        return {name: note + copy.with_name(name).read_text() for name, note in NOTES.items()}
+            raise Unready(f"{source.name} does not compile: mend what is named above; `make venv` installs protoc")
+        made = {copy.stem + end: note for end, note in NOTES.items()}
+        return {name: note + copy.with_name(name).read_text() for name, note in made.items()}
 
 
 def main() -> None:

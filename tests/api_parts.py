@@ -10,6 +10,7 @@ from kafka import TopicPartition
 from app.api.board import Board, Journaled
 from app.api.core import Decisions
 from app.api.deadline import Deadlines
+from app.api.gate import Gate
 from app.api.keyring import Keyring
 from app.api.lookup import Lookup
 from app.api.rates import Rates
@@ -83,7 +84,7 @@ class ApiParts:
             self.board, self.kafka, self.lookup, self.metrics, lambda: NOW, fallback=Outcome.REVIEW,
             callers_max=callers_max,
         )  # fmt: skip
-        self.rates = Rates(requests_per_second)
+        self.gate = Gate(self.keyring, Rates(requests_per_second))
         self.deadlines = Deadlines(300, 2000)
         self.key = self.add_key("all", tuple(SCOPES))
 
@@ -102,7 +103,7 @@ class ApiParts:
         from app.api.http import create_api
 
         return create_api(
-            self.decisions, self.keyring, self.rates, self.deadlines, self.metrics, document, unready
+            self.decisions, self.gate, self.deadlines, self.metrics, document, unready
         )  # fmt: skip
 
     def counted(self, name: str, *labels: str) -> float:

@@ -40,7 +40,7 @@ class ApiProcess:
         kept = {name: value for name, value in os.environ.items() if not name.startswith("PLUMBLINE_")}
         with log.open("a") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "plumbline.cli.main", "api", "--port", "0", "--json", *options],
+                [sys.executable, "-m", "plumbline.cli.main", "api", "--port=0", "--grpc-port=0", "--json", *options],
                 env=kept | environ, stdout=subprocess.PIPE, stderr=output, text=True, start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
@@ -48,6 +48,7 @@ class ApiProcess:
         if not said:
             raise AssertionError(f"it did not start: {log.read_text()[-3000:]}")
         self.told = json.loads(said)
+        self.grpc_port = self.told["grpc_port"]
         self.port = int(self.told["url"].rstrip("/").rpartition(":")[2])
 
     def wait_ready(self) -> "ApiProcess":

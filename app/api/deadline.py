@@ -1,8 +1,12 @@
 """How long a caller may wait: what it asks for, between one millisecond and the most that is set."""
 
 from dataclasses import dataclass
+from typing import Final
 
 from plumbline.errors import Invalid
+
+MARGIN_SECONDS: Final = 0.02
+"""Of a call's own deadline, so much is left for the answer's way back; half, where that is less."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,3 +27,13 @@ class Deadlines:
         if not (asked.isascii() and asked.isdigit() and 0 < len(asked) <= 9 and int(asked) > 0):
             raise Invalid("request", "deadline_ms", asked, f"a whole number of milliseconds from 1 to {self.most_ms}")
         return min(int(asked), self.most_ms) / 1000
+
+    def remaining(self, seconds: float | None) -> float:
+        """Seconds to wait, where a call has so many left.
+
+        >>> [round(Deadlines(500, 5000).remaining(left), 3) for left in (0.12, 0.01, -1.0, 60.0, None)]
+        [0.1, 0.005, 0.0, 5.0, 0.5]
+        """
+        if seconds is None:
+            return self.default_ms / 1000
+        return min(max(seconds - MARGIN_SECONDS, seconds / 2, 0.0), self.most_ms / 1000)

@@ -13,7 +13,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 from app.api import answer as answers
 from app.api.core import Decisions
 from app.api.deadline import Deadlines
-from app.api.keyring import Keyring
+from app.api.gate import Gate
 from app.api.problems import (
     INVALID,
     MEDIA,
@@ -26,7 +26,6 @@ from app.api.problems import (
     problem,
     problem_of,
 )
-from app.api.rates import Rates
 from observe.metrics import Metrics
 from plumbline.transaction import RECORD_MAX_BYTES
 
@@ -38,8 +37,7 @@ KINDS_BY_STATUS: Final = {404: NOT_FOUND, 405: METHOD, 413: TOO_LARGE, 415: MEDI
 
 def create_api(
     decisions: Decisions,
-    keyring: Keyring,
-    rates: Rates,
+    gate: Gate,
     deadlines: Deadlines,
     metrics: Metrics,
     document: bytes,
@@ -54,7 +52,7 @@ def create_api(
     app.url_map.strict_slashes = False
 
     def guarded(scope: str) -> None:
-        rates.take(keyring.admit(request.headers.get("Authorization"), scope).name)
+        gate.admit(request.headers.get("Authorization"), scope)
 
     @app.post("/v1/decisions")
     def decide() -> ResponseReturnValue:

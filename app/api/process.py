@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from http.server import HTTPServer
 from typing import Any, Final
 
+import grpc
 import sqlalchemy as sa
 from flask import Flask
 from kafka import TopicPartition
@@ -19,6 +20,8 @@ from app.api.board import Board
 from app.api.core import Decisions
 from app.api.deadline import Deadlines
 from app.api.following import Following
+from app.api.gate import Gate
+from app.api.grpc_edge import serve
 from app.api.http import create_api
 from app.api.keyring import Keyring
 from app.api.lookup import Lookup
@@ -43,15 +46,14 @@ class Parts:
     following: Following
     sending: Sending
     lookup: Lookup
-    keyring: Keyring
+    gate: Gate
     decisions: Decisions
-    rates: Rates
     deadlines: Deadlines
     metrics: Metrics
 
     def start(self) -> None:
         """Begin to read the keys and the journal, and to look for the broker. Raises StoreUnavailable."""
-        self.keyring.start()
+        self.gate.keyring.start()
         self.sending.start()
         self.following.start()
 
@@ -60,7 +62,7 @@ class Parts:
         self.sending.close()
         self.following.close()
         self.lookup.close()
-        self.keyring.close()
+        self.gate.keyring.close()
 
     def unready(self) -> str:
         """What is missing before decisions can be made; empty when nothing is."""
@@ -68,15 +70,35 @@ class Parts:
             return "producer"
         return "" if self.following.caught_up.is_set() else "journal"
 
+    def grpc(self, address: str, threads: int) -> tuple[grpc.Server, int]:
+        """The gRPC service over these parts, and its port. Raises Unready."""
+        return serve(self.decisions, self.gate, self.deadlines, self.metrics, self.unready, address, threads)
+
     def app(self, document: bytes) -> Flask:
         """The HTTP application over these parts."""
-        return create_api(
-            self.decisions, self.keyring, self.rates, self.deadlines, self.metrics, document, self.unready
-        )
+        return create_api(self.decisions, self.gate, self.deadlines, self.metrics, document, self.unready)
+
+
+@dataclass(slots=True)
+class Running:
+    """The parts, and the servers beside gunicorn's."""
+
+    parts: Parts
+    grpc_server: grpc.Server
+    grpc_port: int
+    metrics_server: HTTPServer | None
+
+    def close(self) -> None:
+        """End them: calls under way are finished first."""
+        self.grpc_server.stop(GRACEFUL_SECONDS).wait()
+        self.parts.close()
+        if self.metrics_server is not None:
+            self.metrics_server.shutdown()
+            self.metrics_server.server_close()
 
 
 def assembled(settings: Settings, engine: sa.Engine, now_us: Callable[[], int]) -> Parts:
-    """The parts, not started."""
+    """The parts, not started; now_us: our clock, microseconds since 1970 UTC."""
     metrics = Metrics()
     board = Board(settings.api_remembered_decisions)
     prefix = settings.topic_prefix
@@ -95,7 +117,7 @@ def assembled(settings: Settings, engine: sa.Engine, now_us: Callable[[], int]) 
         ),
         sending=sending,
         lookup=lookup,
-        keyring=Keyring(engine, now_us),
+        gate=Gate(Keyring(engine, now_us), Rates(settings.api_requests_per_second)),
         decisions=Decisions(
             board,
             sending,
@@ -105,7 +127,6 @@ def assembled(settings: Settings, engine: sa.Engine, now_us: Callable[[], int]) 
             fallback=Outcome(settings.api_fallback),
             callers_max=settings.api_callers_max,
         ),
-        rates=Rates(settings.api_requests_per_second),
         deadlines=Deadlines(min(settings.api_deadline_ms, settings.api_deadline_max_ms), settings.api_deadline_max_ms),
         metrics=metrics,
     )
@@ -114,36 +135,43 @@ def assembled(settings: Settings, engine: sa.Engine, now_us: Callable[[], int]) 
 def run(
     settings: Settings,
     listener: socket.socket,
+    grpc_port: int,
     document: bytes,
     now_us: Callable[[], int],
     announce: Callable[[dict[str, Any]], None],
 ) -> None:
     """Serve until SIGTERM or SIGINT; `announce` is told where, once requests are answered. Leaves by SystemExit."""
-    serving: list[tuple[Parts, HTTPServer | None]] = []
+    serving: list[Running] = []
     url = address(listener)
+    host = listener.getsockname()[0]
+    threads = settings.api_callers_max + SPARE_THREADS
 
     def load() -> Flask:
         parts = assembled(settings, open_engine(settings), now_us)
         parts.start()
-        serving.append((parts, parts.metrics.serve(settings.metrics_host, settings.metrics_port)))
+        metrics_server = parts.metrics.serve(settings.metrics_host, settings.metrics_port)
+        serving.append(
+            Running(
+                parts,
+                *parts.grpc(f"[{host}]:{grpc_port}" if ":" in host else f"{host}:{grpc_port}", threads),
+                metrics_server,
+            )
+        )
         return parts.app(document)
 
     def listening(_worker: Any) -> None:
-        announce({"state": "listening", "url": url})
+        announce({"state": "listening", "url": url, "grpc_port": serving[-1].grpc_port})
 
     def close(_server: Any, _worker: Any) -> None:
-        for parts, metrics_server in serving:
-            parts.close()
-            if metrics_server is not None:
-                metrics_server.shutdown()
-                metrics_server.server_close()
+        for each in serving:
+            each.close()
 
     options = {
         "bind": f"fd://{listener.fileno()}",
         "workers": 1,
         "worker_class": "gthread",
-        "threads": settings.api_callers_max + SPARE_THREADS,
-        "worker_connections": 2 * (settings.api_callers_max + SPARE_THREADS),
+        "threads": threads,
+        "worker_connections": 2 * threads,
         "graceful_timeout": GRACEFUL_SECONDS,
         "timeout": 60,
         "keepalive": 75,
@@ -160,4 +188,4 @@ def run(
 
 def announced(facts: dict[str, Any], as_json: bool) -> str:
     """What a start prints."""
-    return json.dumps(facts) if as_json else f"decision API at {facts['url']}"
+    return json.dumps(facts) if as_json else f"decision API at {facts['url']}, gRPC on port {facts['grpc_port']}"

@@ -12,9 +12,13 @@ def api(
         int | None,
         typer.Option(min=0, max=65535, help="Port of HTTP; 0 takes a free one. [default: from the settings]"),
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the address as one JSON object.")] = False,
+    grpc_port: Annotated[
+        int | None,
+        typer.Option(min=0, max=65535, help="Port of gRPC; 0 takes a free one. [default: from the settings]"),
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON object.")] = False,
 ) -> None:
-    """Answer POST /v1/decisions; it prints its address when it answers, and stops on SIGTERM or Ctrl-C."""
+    """Answer callers by HTTP and gRPC; it prints its addresses when it answers, and stops on SIGTERM or Ctrl-C."""
     from app.api.process import announced, run
     from app.server import listen
     from plumbline.settings import load
@@ -25,10 +29,14 @@ def api(
     engine = open_engine(settings)
     require_current(engine)
     engine.dispose()
-    listener = listen(settings.api_host if host is None else host, settings.api_port if port is None else port)
+    host = settings.api_host if host is None else host
+    grpc_port = settings.api_grpc_port if grpc_port is None else grpc_port
+    # gRPC is bound after a fork, where a port that is taken could not be told so well.
+    listen(host, grpc_port).close()
     run(
         settings,
-        listener,
+        listen(host, settings.api_port if port is None else port),
+        grpc_port,
         b"{}",
         lambda: time.time_ns() // 1000,
         lambda facts: print(announced(facts, as_json), flush=True),
