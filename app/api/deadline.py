@@ -5,6 +5,10 @@ from typing import Final
 
 from plumbline.errors import Invalid
 
+HEADER: Final = "Plumbline-Deadline-Ms"
+MOST_MS: Final = 10**9 - 1
+"""More than this is no deadline but a mistake."""
+
 MARGIN_SECONDS: Final = 0.02
 """Of a call's own deadline, so much is left for the answer's way back; half, where that is less."""
 
@@ -24,8 +28,13 @@ class Deadlines:
         """
         if asked is None:
             return self.default_ms / 1000
-        if not (asked.isascii() and asked.isdigit() and 0 < len(asked) <= 9 and int(asked) > 0):
-            raise Invalid("request", "deadline_ms", asked, f"a whole number of milliseconds from 1 to {self.most_ms}")
+        if not (asked.isascii() and asked.isdigit() and 0 < len(asked) <= 20 and 0 < int(asked) <= MOST_MS):
+            raise Invalid(
+                "request",
+                "deadline_ms",
+                asked,
+                f"a whole number of milliseconds from 1 to {MOST_MS}, of which {self.most_ms} are waited",
+            )
         return min(int(asked), self.most_ms) / 1000
 
     def remaining(self, seconds: float | None) -> float:

@@ -12,7 +12,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app.api import answer as answers
 from app.api.core import Decisions
-from app.api.deadline import Deadlines
+from app.api.deadline import HEADER, Deadlines
 from app.api.gate import Gate
 from app.api.problems import (
     INVALID,
@@ -31,7 +31,6 @@ from plumbline.transaction import RECORD_MAX_BYTES
 
 log = structlog.get_logger()
 
-DEADLINE_HEADER: Final = "Plumbline-Deadline-Ms"
 KINDS_BY_STATUS: Final = {404: NOT_FOUND, 405: METHOD, 413: TOO_LARGE, 415: MEDIA}
 
 
@@ -60,7 +59,7 @@ def create_api(
         guarded("decisions:write")
         if request.mimetype != "application/json" or "Content-Encoding" in request.headers:
             return _problem(MEDIA, problem(MEDIA, "send the transaction as application/json, not compressed"))
-        seconds = deadlines.seconds(request.headers.get(DEADLINE_HEADER))
+        seconds = deadlines.seconds(request.headers.get(HEADER))
         answer = decisions.decide(request.get_data(cache=False), seconds)
         metrics.histogram("plumbline_api_seconds").labels("http").observe(time.monotonic() - begun)
         return _json(answers.encode(answer))

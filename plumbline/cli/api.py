@@ -19,6 +19,7 @@ def api(
     as_json: Annotated[bool, typer.Option("--json", help="Print the addresses as one JSON object.")] = False,
 ) -> None:
     """Answer callers by HTTP and gRPC; it prints its addresses when it answers, and stops on SIGTERM or Ctrl-C."""
+    from app.api import openapi
     from app.api.process import announced, run
     from app.server import listen
     from plumbline.settings import load
@@ -37,7 +38,7 @@ def api(
         settings,
         listen(host, settings.api_port if port is None else port),
         grpc_port,
-        b"{}",
+        openapi.text().encode(),
         lambda: time.time_ns() // 1000,
         lambda facts: print(announced(facts, as_json), flush=True),
     )

@@ -1,4 +1,4 @@
-"""`plumbline schemas`: docs/schemas, docs/reference.md and docs/declaration.md are written from the declarations."""
+"""`plumbline schemas`: docs/schemas, docs/reference.md and docs/declaration.md are written from the code's types."""
 
 from pathlib import Path
 from typing import Annotated
@@ -12,7 +12,8 @@ def schemas(
         bool, typer.Option("--check", help="Write nothing; fail when a file is missing or stale.")
     ] = False,
 ) -> None:
-    """Write the JSON Schemas of the topics' records, the reference and the declaration, or check them."""
+    """Write the topics' JSON Schemas, the API's document, the reference and the declaration, or check them."""
+    from app.api import openapi
     from features.page import page as declaration_page
     from plumbline.cli.main import VERBS
     from plumbline.errors import Refused
@@ -21,6 +22,7 @@ def schemas(
 
     wanted = {docs / "reference.md": page(VERBS), docs / "declaration.md": declaration_page()}
     wanted |= {docs / "schemas" / name: text for name, text in documents().items()}
+    wanted[docs / "schemas" / "openapi.json"] = openapi.text()
     stale = [path for path, text in wanted.items() if not _holds(path, text)]
     stale += [path for path in sorted((docs / "schemas").glob("*.json")) if path not in wanted]
     if check:
