@@ -120,4 +120,12 @@ METRICS: Final = (
     ),
     Metric("plumbline_api_waiting_callers", "gauge", "Callers that wait for a decision."),
     Metric("plumbline_api_sequence", "gauge", "Newest journal sequence that the decision API has read."),
+    Metric("plumbline_guard_sequence", "gauge", "Newest journal sequence that the guard has taken."),
+    Metric("plumbline_guard_behind_seconds", "gauge", "How far the guard is behind the journal."),
+    Metric("plumbline_guard_looked_seconds", "gauge", "When the guard judged last, seconds since 1970 UTC."),
+    Metric(
+        "plumbline_guard_alarm", "gauge", "How close a rule is to its alarm, of 1 where it speaks.", ("version", "rule")
+    ),
+    Metric("plumbline_incidents_open", "gauge", "Incidents that nobody has acknowledged."),
+    Metric("plumbline_rollbacks_total", "counter", "Rollbacks that the guard has published."),
 )

@@ -137,6 +137,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int, Meta(ge=1, description="Fewer decisions than these are too few to tell drift from chance.")
     ] = 1000
 
+    guard_limits_file: Annotated[
+        str, Meta(description="JSON file of limits that replace the guard's own; empty: none.")
+    ] = ""
+
     metrics_host: Annotated[str, Meta(description="Address this process's Prometheus metrics are served on.")] = (
         "127.0.0.1"
     )

@@ -38,6 +38,7 @@ VERBS: Final[dict[str, str]] = {
     "snapshot": "List the snapshots of history; --verify refolds and compares.",
     "audit": "Recompute decisions of the journal and compare every bit.",
     "watch": "Audit a sample all the time, and count every message.",
+    "guard": "Judge versions under guard, and take faulty ones out.",
     "replay": "Compute one past decision again, field by field.",
     "conservation": "Count what became of every acknowledged message.",
     "drift": "Compare the last day with what models were trained on.",

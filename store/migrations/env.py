@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from store import model_tables as _  # noqa: F401 - its tables are part of the schema
+from store import guard_tables, model_tables  # noqa: F401 - their tables are part of the schema
 from store.tables import Base
 
 connection = context.config.attributes["connection"]

@@ -6,8 +6,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from drift.stability import LEVELS, Limits, figure, is_judged, psi, shares, worst
+from drift.stability import LEVELS, Limits, figure, is_judged, worst
 from features.declaration import FEATURES
+from features.psi import psi, shares
 from features.reference import Binned
 from plumbline.transaction import DAY_US
 
