@@ -119,7 +119,7 @@ def fewest(trials: int, chance: float, wanted: float) -> npt.NDArray[np.int32]:
         enough = log_evidence(middle, n, chance) >= wanted
         high = np.where(enough & (low < high), middle, high)
         low = np.where(~enough & (low < high), middle + 1, low)
-    return low.astype(np.int32)
+    return np.asarray(low, np.int32)
 
 
 def power(fault: str, per_mille: int, runs: int, limits: Limits, most: int = 60_000) -> int:
@@ -174,7 +174,8 @@ def stream(seed: int, assignment: Assignment, fault: str, payments: int) -> Iter
             batch.append(_decided(assignment, paid, logit, fault, fraud, failed, draw.normal(0, 0.3), now_us))
             if fraud:
                 fraud_of[number] = batch[-1]
-        for entry in [*_answers(assignment, batch, fault, failed, draw, now_us), *batch]:
+        entries: list[Entry] = [*_answers(assignment, batch, fault, failed, draw, now_us), *batch]
+        for entry in entries:
             sequence += 1
             yield sequence, entry
             if isinstance(entry, Decision) and (
