@@ -14,6 +14,9 @@ import msgspec
 KINDS: Final = ("decision", "conflict", "rejected", "label", "control", "assignment")
 """The journal's entries by their tags: each message ends in one of them."""
 
+ANSWERED: Final = "answered"
+"""The tag of entries that no message ends in, and that are no row of their own in SQL."""
+
 
 class Gap(msgspec.Struct, frozen=True):
     """Offsets of a source, from `first` to before `stop`, that the journal passed over."""
@@ -68,11 +71,12 @@ class Tally(msgspec.Struct):
     """The journal's entries up to `sequence`, counted by the partition of a source that each came from.
 
     begun: entries without a source: the declaration and the policy that a first start brings along, and labels that
-    are counted when their wait is over.
+    are counted when their wait is over; answered: how model versions answered, which is about no message.
     """
 
     places: dict[str, Place] = msgspec.field(default_factory=dict)
     begun: int = 0
+    answered: int = 0
     entries: int = 0
     sequence: int = -1
 
@@ -86,12 +90,15 @@ class Tally(msgspec.Struct):
     def take(self, sequence: int, kind: str, topic: str | None, partition: int, offset: int) -> Gap | None:
         """Count one entry; returns the stretch of its source that the journal passed over, if any.
 
-        kind: one of KINDS; topic: None for an entry without a source.
+        kind: one of KINDS, or ANSWERED; topic: None for an entry without a source.
         """
         self.sequence = sequence
         self.entries += 1
         if topic is None:
-            self.begun += 1
+            if kind == ANSWERED:
+                self.answered += 1
+            else:
+                self.begun += 1
             return None
         place = self.place(topic, partition)
         place.kinds[kind] = place.kinds.get(kind, 0) + 1

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from kafka import KafkaConsumer, TopicPartition
 
 from audit.conservation import (
+    ANSWERED,
     Equation,
     Gap,
     Letters,
@@ -78,7 +79,10 @@ class _Letter(msgspec.Struct):
 
 
 class Block(msgspec.Struct):
-    """A stretch of the journal that the ledger was not yet seen to have stored: its sequences, and how many entries."""
+    """A stretch of the journal that the ledger was not yet seen to have stored: its sequences, and how many entries.
+
+    entries: those that are a row in SQL.
+    """
 
     first: int
     last: int
@@ -157,7 +161,7 @@ class Counting:
             if kind == "rejected":
                 place = (source.topic, source.partition, source.offset)
                 _settle(place, self.kept.unanswered, self.kept.unwritten)
-        self._add_block(Block(heads[0][0], heads[-1][0], len(heads)))
+        self._add_block(Block(heads[0][0], heads[-1][0], sum(kind != ANSWERED for _, kind, _ in heads)))
 
     def balance(self, ends: dict[TopicPartition, int], now_ms: int) -> Balanced:
         """The counts, once the journal has been taken up to an end that was asked for after `ends`."""
@@ -173,7 +177,13 @@ class Counting:
         found = equations(tally, waiting, letters, self.kept.stored, self._prefix)
         return Balanced(
             equations=found,
-            kinds=kinds_of(tally) | {"begun": tally.begun, "letters": letters.letters, "stored": self.kept.stored.rows},
+            kinds=kinds_of(tally)
+            | {
+                "begun": tally.begun,
+                ANSWERED: tally.answered,
+                "letters": letters.letters,
+                "stored": self.kept.stored.rows,
+            },
             acknowledged=sum(each.left for each in found if each.name == "acknowledged"),
             waiting=sum(each.seen.messages for each in waiting),
             oldest_waiting_ms=max(0, now_ms - min(oldest)) if oldest else None,

@@ -70,6 +70,8 @@ METRICS: Final = (
     Metric("plumbline_decisions_total", "counter", "Decisions journaled.", ("outcome",)),
     Metric("plumbline_conflicts_total", "counter", "Transactions whose id had been decided before."),
     Metric("plumbline_rejected_total", "counter", "Messages sent to the dead-letter topic.", ("topic",)),
+    Metric("plumbline_routes_total", "counter", "Decisions journaled, by why their version decided.", ("route",)),
+    Metric("plumbline_shadow_rows_total", "counter", "Decisions that shadows were asked about.", ("answer",)),
     Metric("plumbline_labels_total", "counter", "Labels journaled.", ("effect",)),
     Metric("plumbline_model_unavailable_total", "counter", "Decisions made without a score."),
     Metric("plumbline_leader", "gauge", "1 while this scorer leads, 0 while it stands by."),

@@ -34,7 +34,7 @@ from serving.columns import ModelColumns
 from streaming.arrivals import arrivals
 from streaming.deciding import decisions
 from streaming.known import IDENTICAL, NEW
-from streaming.model import Model
+from streaming.model import Model, Question
 from streaming.state import State, Supply
 
 
@@ -48,10 +48,14 @@ class Message:
 
 @dataclass(slots=True)
 class Batch:
-    """What a micro-batch leaves behind: entries in journal order, and the dead letters that go with the rejected."""
+    """What a micro-batch leaves behind: entries in journal order, and the dead letters that go with the rejected.
+
+    shadows: by version, what each shadow is to be asked about its decisions, in their order, once they are journaled.
+    """
 
     entries: list[Entry] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
+    shadows: dict[int, Question] = field(default_factory=dict)
 
 
 def process(
@@ -190,6 +194,7 @@ def _decide(
             for fingerprint, history in histories.items()
         }
         decided, answered = decisions(state, model, new, columns, now_us)
+        batch.shadows = {each: Question(columns[name], name, each) for each, name in state.shadows}
         batch.entries.extend(answered)
         for n, decision in zip(places, decided, strict=True):
             answers[n] = decision

@@ -9,9 +9,9 @@ from plumbline.decision import Decision, DeclaredHistory, Outcome, Reason, Score
 from plumbline.journal import Answered
 from plumbline.policy import decide
 from plumbline.transaction import Transaction
-from serving.client import TRIES, Scored
+from serving.client import TRIES
 from serving.columns import ModelColumns
-from streaming.model import Model, Question
+from streaming.model import Model
 from streaming.routing import Group, routed
 from streaming.state import State
 
@@ -44,7 +44,6 @@ def decisions(
             [(value, *decide(new[row][0], value, state.policy)) for row, value in zip(group.rows, values, strict=True)]
         )
     explained = _explained(state, model, groups, judged, columns)
-    beside = _beside(state, model, columns, len(new))
     pasts = {fingerprint: each.history.tolist() for fingerprint, each in columns.items()}
     assignment = "" if state.assignment is None else state.assignment.version
     found: list[Decision | None] = [None] * len(new)
@@ -58,7 +57,7 @@ def decisions(
                 source=source,
                 history=tuple(own[n]),
                 fingerprint=group.fingerprint,
-                scores=() if value is None else (Score(version, value), *beside[n]),
+                scores=() if value is None else (Score(version, value),),
                 policy_version=state.policy.version,
                 outcome=outcome,
                 reasons=rules + reasons.get(place, ()),
@@ -68,17 +67,6 @@ def decisions(
                 route=group.route,
             )
     return [each for each in found if each is not None], answered
-
-
-def _beside(state: State, model: Model, columns: Mapping[str, ModelColumns], rows: int) -> list[tuple[Score, ...]]:
-    """What the assigned shadows say of n rows; one that does not answer is left out."""
-    asked = [model.ask(Question(columns[name], name, version)).scored for version, name in state.shadows]
-    answers = [_scores(each) for each in asked if each is not None]
-    return list(zip(*answers, strict=True)) if answers else [()] * rows
-
-
-def _scores(scored: Scored) -> list[Score]:
-    return [Score(scored.model_version, value) for value in scored.values.tolist()]
 
 
 def _explained(

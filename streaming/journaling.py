@@ -27,11 +27,16 @@ COMMIT_MS: Final = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A batch that readers can see now, the sequence number of its last entry, and how long the writing took."""
+    """A batch that readers can see now, its first entry's sequence number, and how long the writing took."""
 
     batch: Batch
-    sequence: int
+    first: int
     seconds: float
+
+    @property
+    def sequence(self) -> int:
+        """Its last entry's sequence number."""
+        return self.first + len(self.batch.entries) - 1
 
 
 class Journaling:
@@ -81,7 +86,10 @@ class Journaling:
             commit(self._producer, COMMIT_MS)
         except ProducerFencedError as error:
             raise Fenced("another scorer took over while this one was journaling") from error
-        return Written(batch, sent[-1].get(timeout=0).offset, perf_counter() - begun)
+        first, last = (each.get(timeout=0).offset for each in (sent[0], sent[-1]))
+        if last - first != len(sent) - 1:
+            raise AssertionError(f"{len(sent)} entries of one transaction lie from {first} to {last}")
+        return Written(batch, first, perf_counter() - begun)
 
 
 def key_of(entry: Entry) -> bytes | None:

@@ -21,6 +21,7 @@ from plumbline.assignment import Assignment
 from plumbline.errors import SnapshotRefused, Unready
 from plumbline.label import Label
 from plumbline.policy import Policy
+from streaming.awaited import Awaited, Rows
 from streaming.known import Known
 from streaming.state import State
 
@@ -35,6 +36,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     """What a snapshot is: format, sequence, positions, everything in force at that place, archive, and its digests.
 
     waiting: labels that wait for their transactions, the oldest first;
+    awaited: of each shadow, version, declaration and the decisions that wait for its answer; left out where there are
+    none, so that snapshots from before there was any stay good;
     manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
     the scorer leave messages out, or take them twice.
     """
@@ -50,6 +53,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     fingerprints: tuple[str, ...]
     archive_digest: str
     archive_until_us: int | None
+    awaited: Rows | msgspec.UnsetType = msgspec.UNSET
     state_sha256: str
     manifest_sha256: str = ""
 
@@ -82,6 +86,7 @@ def freeze(state: State) -> Frozen:
         fingerprints=state.fingerprints,
         archive_digest=state.archive_digest,
         archive_until_us=state.archive_until_us,
+        awaited=state.awaited.rows() or msgspec.UNSET,
         state_sha256="",
     )
     return manifest, arrays
@@ -188,6 +193,7 @@ def read(place: Path, remembered: int) -> State:
         sequence=manifest.sequence,
         archive_digest=manifest.archive_digest,
         archive_until_us=manifest.archive_until_us,
+        awaited=Awaited.of(manifest.awaited or []),
         only=manifest.only,
     )
 

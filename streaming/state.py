@@ -19,11 +19,12 @@ from features.sweep import Arrivals, Entities, History
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import FingerprintMismatch, HistoryMissing, StateDiverged
-from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
+from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.label import Label
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
 from streaming.arrivals import arrivals
+from streaming.awaited import Awaited
 from streaming.known import NEW, Known
 
 BEFORE_JOURNAL: Final = -1
@@ -47,6 +48,7 @@ class State:
     its order; positions: next offset by (topic, partition); sequence: newest journal entry folded;
     archive_digest, archive_until_us: the archive that was folded before the journal's first entry (empty: none), and
     the arrival time up to which it was (None: whole);
+    awaited: decisions that wait for a shadow's answer;
     only: the declaration that this state prepares, whatever the journal says of others; empty for a scorer's own.
     """
 
@@ -60,6 +62,7 @@ class State:
     sequence: int = BEFORE_JOURNAL
     archive_digest: str = ""
     archive_until_us: int | None = None
+    awaited: Awaited = field(default_factory=Awaited)
     only: str = ""
 
     @property
@@ -224,6 +227,8 @@ class State:
                 self.take_source(entry.source)
             if isinstance(entry, Decision):
                 rows.append((sequence, entry))
+                if entry.assignment:  # older decisions hold their shadows' scores themselves
+                    self.awaited.expect((sequence,), self.shadows)
             elif isinstance(entry, LabelApplied) and entry.effect == "counted":
                 self.waiting.pop(entry.label.transaction_id, None)
                 rows.append((sequence, entry))
@@ -231,6 +236,8 @@ class State:
                 self._wait(entry.label)
             elif isinstance(entry, ControlApplied):
                 self.policy = entry.policy
+            elif isinstance(entry, Answered):
+                self.awaited.take(entry)
         self._fold_rows(rows)
         return taken
 

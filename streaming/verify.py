@@ -123,6 +123,7 @@ def differences(ours: State, theirs: State) -> list[str]:
             "fingerprints",
             "archive_digest",
             "archive_until_us",
+            "awaited",
         )
         if getattr(ours, name) != getattr(theirs, name)
     ]

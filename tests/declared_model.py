@@ -1,6 +1,7 @@
 """Writes a small SavedModel of today's declaration, for tests in which scorer, model server and audit must agree.
 
-`python -m tests.declared_model FOLDER` writes FOLDER/1. Its weights are drawn from a seed; nothing was learnt.
+`python -m tests.declared_model FOLDER [VERSION ...]` writes FOLDER/1, or each version named. The version seeds its
+weights; nothing was learnt.
 """
 
 import fcntl
@@ -18,27 +19,29 @@ from features.grammar import encode
 from serving.columns import NUMBERS, TEXTS
 
 
-def declared_models(factory: pytest.TempPathFactory) -> Path:
-    """The folder with the model, made once for all workers of a test run."""
+def declared_models(factory: pytest.TempPathFactory, versions: int = 1) -> Path:
+    """The folder with so many versions, made once for all workers of a test run."""
     shared = factory.getbasetemp()
     if "PYTEST_XDIST_WORKER" in os.environ:
         shared = shared.parent
-    folder = shared / "declared-models"
+    folder = shared / f"declared-models-{versions}"
+    numbers = [str(number) for number in range(1, versions + 1)]
     with (shared / "declared-models.lock").open("w") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        if not (folder / "1").exists():
-            subprocess.run([sys.executable, "-m", "tests.declared_model", str(folder)], check=True, capture_output=True)
+        if not (folder / numbers[-1]).exists():
+            made = [sys.executable, "-m", "tests.declared_model", str(folder), *numbers]
+            subprocess.run(made, check=True, capture_output=True)
     return folder
 
 
-def write(folder: Path) -> None:
-    """Write the model into a folder that is not there yet."""
+def write(folder: Path, version: int) -> None:
+    """Write a version into a folder that does not have it yet."""
     import tensorflow as tf
 
     from training.files import file_digests
     from training.host import host_facts
 
-    random = np.random.default_rng(5)
+    random = np.random.default_rng(4 + version)
     width = len(HISTORY_NAMES) + len(NUMBERS) - 1
 
     class Scorer(tf.Module):
@@ -89,13 +92,14 @@ def write(folder: Path) -> None:
     extra = unfinished / "assets.extra"
     extra.mkdir()
     (extra / "declaration.json").write_bytes(encode(DECLARATION))
-    card = {"version": 1, "fingerprint": fingerprint(), "host": host_facts(), "files": file_digests(unfinished)}
+    card = {"version": version, "fingerprint": fingerprint(), "host": host_facts(), "files": file_digests(unfinished)}
     (extra / "plumbline.json").write_text(json.dumps(card))
-    unfinished.rename(folder / "1")
+    unfinished.rename(folder / str(version))
 
 
 if __name__ == "__main__":
     # Without Keras, which nothing here needs, TensorFlow is imported in two thirds of the time.
     os.environ["TF_USE_LEGACY_KERAS"] = "1"
     sys.modules["tf_keras"] = None  # type: ignore[assignment]
-    write(Path(sys.argv[1]))
+    for number in sys.argv[2:] or ["1"]:
+        write(Path(sys.argv[1]), int(number))

@@ -16,8 +16,9 @@ def score(
     from observe.metrics import Metrics
     from plumbline.settings import load
     from serving.client import ModelClient
+    from streaming.leading import Scoring
     from streaming.model import Model
-    from streaming.scorer import Scoring, run
+    from streaming.scorer import run
 
     settings = load()
     stop = threading.Event()

@@ -191,3 +191,18 @@ def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefi
     assert rounds[-1].kinds["begun"] == 2
     assert rounds[-1].kinds["stored"] == 600 + 30 + 2
     assert rounds[-1].kinds["letters"] == rounds[-1].kinds["rejected"] == 30
+
+
+def test_how_versions_answered_is_counted_apart_and_balances_with_sql(bank):
+    def answered(role, *sequences):
+        return journal.Answered(
+            version=2, role=role, rows=1, micros=1, sequences=sequences, values=(0.5,) * len(sequences),
+            journaled_at=NOW,
+        )  # fmt: skip
+
+    entries, letters = bank.entries()
+    bank.write([answered("champion"), answered("canary"), *entries, answered("shadow", 3)], letters)
+    bank.store()
+    counted = bank.count()
+    assert counted.imbalance == 0, counted.equations
+    assert (counted.kinds["answered"], counted.kinds["begun"], counted.kinds["stored"]) == (3, 1, 51)

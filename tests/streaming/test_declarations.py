@@ -14,12 +14,13 @@ from plumbline import journal
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Outcome
 from plumbline.errors import HistoryMissing, StateDiverged
-from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, LabelApplied, Rejected
+from plumbline.journal import Answered, AssignmentApplied, ControlApplied, DeadLetter, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY
 from streaming.arrivals import arrivals
-from streaming.batch import process
+from streaming.batch import Batch, process
 from streaming.known import Known
 from streaming.model import LOOK_US
+from streaming.shadows import Shadows, journaled
 from streaming.snapshot import freeze, read, write
 from streaming.state import State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, told
@@ -48,6 +49,7 @@ class Leader:
         self.journal: list[journal.Entry] = [ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW)]
         self.letters: list[DeadLetter] = []
         self.paid = 0
+        self.shadows = Shadows(self.model)
 
     def pay_of(self, accounts):
         """A batch of a payment by each of these accounts; returns its entries."""
@@ -65,11 +67,22 @@ class Leader:
             transaction=[self.topics["transactions"].message(each) for each in transactions],
             now_us=NOW, supply=self.supply,
         )  # fmt: skip
+        self.letters += batch.dead_letters
+        return self.write(batch)
+
+    def write(self, batch):
+        """Journal a batch as a leader does, behind what shadows have answered; returns the batch's own entries."""
+        own = len(batch.entries)
+        batch.entries[:0] = self.shadows.answered(NOW)
         entries = [journal.decode(journal.encode(each)) for each in batch.entries]
         self.journal += entries
-        self.letters += batch.dead_letters
-        self.state.sequence = len(self.journal) - 1
-        return entries
+        journaled(self.state, self.shadows, batch, len(self.journal) - len(entries))
+        return entries[len(entries) - own :]
+
+    def rest(self):
+        """Wait for the shadows, and journal what they said."""
+        self.shadows.rest(10)
+        self.write(Batch())
 
     def supply(self, declaration, sequence):
         """As `plumbline prepare` would: the journal so far, folded for that declaration alone."""
@@ -81,6 +94,20 @@ class Leader:
 def decided(entries):
     """The decisions among entries."""
     return [each for each in entries if isinstance(each, Decision)]
+
+
+def decided_at(entries):
+    """Sequence numbers and decisions among a journal's entries."""
+    return [(n, each) for n, each in enumerate(entries) if isinstance(each, Decision)]
+
+
+def shadowed(entries):
+    """By version, the sequence numbers of the decisions that a shadow answered about."""
+    found = {}
+    for each in entries:
+        if isinstance(each, Answered) and each.role == "shadow":
+            found.setdefault(each.version, []).extend(each.sequences)
+    return {version: sorted(sequences) for version, sequences in found.items()}
 
 
 def beside(version="a", decides=1, shadows=(2,)):
@@ -113,6 +140,7 @@ def evolved():
     leader.take(control=[beside("b", 2, (1,))], payments=20)
     leader.take(control=[beside("c", 2, ())], labels=[told(3, 70)], payments=20)
     leader.take(payments=10)
+    leader.rest()
     return leader
 
 
@@ -128,8 +156,10 @@ def test_two_declarations_side_by_side_then_a_switch_then_one_again():
         for each in decisions
     ]
     assert seen[:60] == [(OLD, [], [1])] * 60
-    assert seen[60:100] == [(OLD, [NEW], [1, 2])] * 40
-    assert seen[100:120] == [(NEW, [OLD], [2, 1])] * 20
+    assert seen[60:100] == [(OLD, [NEW], [1])] * 40
+    assert seen[100:120] == [(NEW, [OLD], [2])] * 20
+    assert shadowed(leader.journal) == {2: [n for n, _ in decided_at(leader.journal)][60:100],
+                                        1: [n for n, _ in decided_at(leader.journal)][100:120]}  # fmt: skip
     assert seen[120:] == [(NEW, [], [2])] * 30
     check_histories(leader.journal)
     applied = [each for each in leader.journal if isinstance(each, AssignmentApplied)]

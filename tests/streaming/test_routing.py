@@ -21,8 +21,8 @@ from tests.streaming.test_declarations import NEW, OLD, WIDER, Leader
 FINGERPRINTS = {1: OLD, 2: NEW, 3: OLD, 4: OLD}
 
 
-def served(absent=()):
-    """A leader with four versions: 2 of a wider declaration; those in `absent` stop answering once assigned."""
+def served():
+    """A leader with four versions, each with scores of its own: 2 is of a wider declaration."""
     leader = Leader()
     leader.client.declarations = {2: WIDER, 3: DECLARATION, 4: DECLARATION}
     leader.client.shifts = {2: 0.25, 3: 0.5, 4: 0.75}
