@@ -7,7 +7,8 @@ import msgspec
 import pytest
 
 from plumbline.assignment import Arm, Assignment
-from plumbline.journal import Answered, AssignmentApplied, Decision
+from plumbline.decision import Decision
+from plumbline.journal import Answered, AssignmentApplied
 from plumbline.names import Topic
 from streaming.snapshot import manifest_of, sequences
 from tests.declared_model import declared_models
