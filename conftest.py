@@ -22,6 +22,7 @@ MARKS_OF_FIXTURES = {
     "postgres": "postgres",
     "browser": "browser",
     "life": "slow",
+    "merging_server": "slow",
     "models": "slow",
     "server": "slow",
 }

@@ -49,6 +49,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     model_deadline_ms: Annotated[
         Milliseconds, Meta(description="Deadline of one Predict call; one retry is made within twice this time.")
     ] = 1000
+    model_ca_file: Annotated[
+        str, Meta(description="PEM file of the authority that signed the model server's certificate; empty: no TLS.")
+    ] = ""
+    model_client_cert_file: Annotated[
+        str, Meta(description="PEM file of the certificate that is shown to the model server; empty: none.")
+    ] = ""
+    model_client_key_file: Annotated[
+        str, Meta(description="PEM file of that certificate's private key; empty: none.")
+    ] = ""
 
     model_server_base_path: Annotated[
         str,

@@ -75,17 +75,27 @@ class About:
     model_version: int
 
 
+def open_channel(target: str, credentials: grpc.ChannelCredentials | None) -> grpc.Channel:
+    """A connection to a model server, which is made when it is first used; credentials: for TLS, None: without."""
+    if credentials is None:
+        return grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+    return grpc.secure_channel(target, credentials, options=CHANNEL_OPTIONS)
+
+
 class ModelClient:
     """A connection to one model on one server; it may be shared by threads, and reconnects by itself.
 
-    target: host:port of the server's gRPC endpoint; deadline_ms: of each try, of which there are at most two.
+    target: host:port of the server's gRPC endpoint; deadline_ms: of each try, of which there are at most two;
+    credentials: for TLS, see `serving.channel_tls`; None: without TLS.
     """
 
-    def __init__(self, target: str, model_name: str, deadline_ms: int) -> None:
+    def __init__(
+        self, target: str, model_name: str, deadline_ms: int, credentials: grpc.ChannelCredentials | None = None
+    ) -> None:
         self.target = target
         self.model_name = model_name
         self.deadline_ms = deadline_ms
-        self._channel = grpc.insecure_channel(target, options=CHANNEL_OPTIONS)
+        self._channel = open_channel(target, credentials)
         self._predict = self._channel.unary_unary(
             PREDICT,
             request_serializer=wire.PredictRequest.SerializeToString,

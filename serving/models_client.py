@@ -12,7 +12,7 @@ import grpc
 
 from plumbline.errors import ModelRefused, ModelUnavailable
 from serving import wire_pb2 as wire
-from serving.client import CHANNEL_OPTIONS, FINAL_CODES
+from serving.client import FINAL_CODES, open_channel
 from serving.methods import GET_MODEL_STATUS, HANDLE_RELOAD_CONFIG_REQUEST, TENSORFLOW_PLATFORM
 
 
@@ -40,7 +40,9 @@ class ServedVersion:
     message: str
 
 
-def reload_models(target: str, plans: Sequence[ModelPlan], deadline_ms: int) -> None:
+def reload_models(
+    target: str, plans: Sequence[ModelPlan], deadline_ms: int, credentials: grpc.ChannelCredentials | None = None
+) -> None:
     """Let these models take the place of all that the server serves now; a model left out is unloaded.
 
     Returns once every model that is new to the server is served; a version that is new to a known model loads after
@@ -64,17 +66,20 @@ def reload_models(target: str, plans: Sequence[ModelPlan], deadline_ms: int) -> 
         wire.ReloadConfigRequest(config=config),
         wire.ReloadConfigResponse,
         deadline_ms,
+        credentials,
     )
 
 
-def model_versions(target: str, model_name: str, deadline_ms: int) -> dict[int, ServedVersion]:
+def model_versions(
+    target: str, model_name: str, deadline_ms: int, credentials: grpc.ChannelCredentials | None = None
+) -> dict[int, ServedVersion]:
     """Every version that the server knows of a model, by number; empty where it knows no such model.
 
     Raises ModelUnavailable when there is no answer within the deadline.
     """
     request = wire.GetModelStatusRequest(model_spec=wire.ModelSpec(name=model_name))
     try:
-        answer = _asked(target, GET_MODEL_STATUS, request, wire.GetModelStatusResponse, deadline_ms)
+        answer = _asked(target, GET_MODEL_STATUS, request, wire.GetModelStatusResponse, deadline_ms, credentials)
     except ModelRefused as error:
         if isinstance(error.__cause__, grpc.RpcError) and error.__cause__.code() is grpc.StatusCode.NOT_FOUND:
             return {}
@@ -90,8 +95,15 @@ def model_versions(target: str, model_name: str, deadline_ms: int) -> dict[int, 
     }
 
 
-def _asked(target: str, method: str, request: Any, response: Any, deadline_ms: int) -> Any:
-    with grpc.insecure_channel(target, options=CHANNEL_OPTIONS) as channel:
+def _asked(
+    target: str,
+    method: str,
+    request: Any,
+    response: Any,
+    deadline_ms: int,
+    credentials: grpc.ChannelCredentials | None,
+) -> Any:
+    with open_channel(target, credentials) as channel:
         call = channel.unary_unary(
             method, request_serializer=type(request).SerializeToString, response_deserializer=response.FromString
         )

@@ -17,7 +17,9 @@ from serving import wire_pb2 as wire
 from serving.server import grpc_edge, health, http_edge, reflection
 from serving.server.model import Arrays, Model, Signature, Slot
 from serving.server.models import Models
+from serving.server.monitoring import Monitoring
 from serving.server.status import Code, StatusError
+from serving.server.watch import Watch
 from serving.tensors import NUMERIC, STRING
 
 AMOUNT = "amount"
@@ -197,10 +199,11 @@ def served(root: Path, cors: bool = False) -> Iterator[ByHand]:
     for _ in range(2):
         models.poll()
     models.reload(config(root, {"stable": 1, "canary": 2}))
-    grpc_server, port = grpc_edge.bind(models, "127.0.0.1", 0)
+    watch = Watch(Monitoring())
+    grpc_server, port = grpc_edge.bind(models, watch, "127.0.0.1", 0)
     health.add(grpc_server)
     reflection.add(grpc_server, health=True)
-    rest_server, rest_port = http_edge.bind(models, "127.0.0.1", 0, cors)
+    rest_server, rest_port = http_edge.bind(models, watch, "127.0.0.1", 0, cors)
     stop = threading.Event()
 
     def poll() -> None:

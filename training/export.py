@@ -28,6 +28,7 @@ from plumbline.policy import Policy
 from training.files import file_digests
 from training.host import host_facts
 from training.model import Network
+from training.warmup import Columns, write_warm_up
 
 Tensor = Any
 
@@ -128,18 +129,24 @@ def save(exported: Exported, scratch: Path) -> Path:
 
 
 def publish(
-    folder: Path, base: Path, card: Mapping[str, Any], policy: Policy, declaration: Declaration = DECLARATION
+    folder: Path,
+    base: Path,
+    card: Mapping[str, Any],
+    policy: Policy,
+    declaration: Declaration = DECLARATION,
+    rows: Columns | None = None,
 ) -> Path:
     """Make a saved model the next version under a base path, at one stroke; returns its folder, named by a number.
 
     folder: on the base path's own disk; card: what `plumbline.json` says beside the model, to which `fingerprint` and
     `version` are added, the kind of host, and every other file's SHA-256; policy: what `policy.json` holds;
-    declaration: what `declaration.json` holds, in full.
+    declaration: what `declaration.json` holds, in full; rows: raw inputs that a server warms the version up with.
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
     (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
+    write_warm_up(folder, base.name, declaration, rows)
     digests, host = file_digests(folder), host_facts()
     while True:
         number = max(versions(base), default=0) + 1

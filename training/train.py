@@ -20,7 +20,7 @@ from features.analysis import write_analysis
 from features.declaration import DECLARATION
 from features.grammar import Declaration
 from plumbline.policy import Policy
-from training.dataset import examples, frauds_known, write_rows
+from training.dataset import examples, frauds_known, row_batches, write_rows
 from training.evaluate import Loaded, load, score_rows, suggest
 from training.export import Exported, Transform, publish, save
 from training.fit import OnEpoch, Recipe, fit, strategy
@@ -28,6 +28,7 @@ from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
 from training.reference import make_reference, write_reference
 from training.slices import slices
+from training.warmup import ROWS_MAX
 from training.windows import Windows
 
 STEPS: Final = ("history", "rows", "analysis", "transform", "fit", "evaluate", "export")
@@ -107,7 +108,8 @@ def train(
         tell("export", 0, 0)
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
         card |= {"slices": parts, **(made or {})}
-        version = publish(folder, base, card, policy, declaration)
+        first, _ = next(row_batches(train_file, declaration, ROWS_MAX))
+        version = publish(folder, base, card, policy, declaration, first)
         tell("export", 1, 1)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

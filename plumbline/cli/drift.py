@@ -68,6 +68,7 @@ def _pass(
     from drift.values import FromFiles, Served
     from drift.window import decisions, find_window
     from plumbline.errors import Refused
+    from serving.channel_tls import channel_credentials
     from serving.client import ModelClient
 
     started_at = time.time_ns() // 1000
@@ -80,7 +81,8 @@ def _pass(
         least=settings.drift_least_decisions,
     )
     window = find_window(*place, *bounds)
-    with ModelClient(settings.model_server, settings.model_name, max(settings.model_deadline_ms, 10_000)) as client:
+    asking = settings.model_server, settings.model_name, max(settings.model_deadline_ms, 10_000)
+    with ModelClient(*asking, channel_credentials(settings)) as client:
         transform = FromFiles(models) if in_process else Served(client, models)
         measured = measure(window, decisions(*place, window), transform, models, limits)
     if measured.not_compared and not measured.drifts:

@@ -15,6 +15,7 @@ def score(
     """Score transactions: stand by, lead when no other scorer does; runs until SIGTERM or Ctrl-C."""
     from observe.metrics import Metrics
     from plumbline.settings import load
+    from serving.channel_tls import channel_credentials
     from serving.client import ModelClient
     from streaming.leading import Scoring
     from streaming.model import Model
@@ -35,7 +36,8 @@ def score(
             print(json.dumps({"state": state, "sequence": sequence}), flush=True)
 
     try:
-        with ModelClient(settings.model_server, settings.model_name, settings.model_deadline_ms) as client:
+        asking = settings.model_server, settings.model_name, settings.model_deadline_ms
+        with ModelClient(*asking, channel_credentials(settings)) as client:
             scoring = Scoring(
                 bootstrap=settings.kafka_bootstrap,
                 prefix=settings.topic_prefix,

@@ -56,6 +56,21 @@ def serve(
     enable_grpc_reflection: Annotated[
         bool, typer.Option("--enable-grpc-reflection", help="Tell gRPC tools of the services and their messages.")
     ] = False,
+    enable_batching: Annotated[
+        bool, typer.Option("--enable-batching", help="Compute calls that come at the same time as one.")
+    ] = False,
+    batching_parameters_file: Annotated[
+        Path | None, typer.Option(help="How, as BatchingParameters in text; defaults without one.")
+    ] = None,
+    enable_model_warmup: Annotated[
+        bool, typer.Option(help="Let a version answer the warm-up requests in its folder before it is served.")
+    ] = True,
+    monitoring_config_file: Annotated[
+        Path | None, typer.Option(help="Whether and where Prometheus reads metrics, as MonitoringConfig in text.")
+    ] = None,
+    ssl_config_file: Annotated[
+        Path | None, typer.Option(help="Key and certificates of the gRPC port, as SSLConfig in text; none: no TLS.")
+    ] = None,
     json_ready: Annotated[
         bool,
         typer.Option(
@@ -65,9 +80,16 @@ def serve(
 ) -> None:
     """Serve the newest versions in a folder over gRPC and REST, until interrupted."""
     from plumbline.settings import load
+    from serving import wire_pb2 as wire
+    from serving.server import batching, monitoring, text_proto, tls
     from serving.server.process import Options, run
     from serving.server.versions import Retries
 
+    if batching_parameters_file and not enable_batching:
+        raise typer.BadParameter("--batching-parameters-file supplied without --enable-batching")
+    batches = text_proto.read(batching_parameters_file, wire.BatchingParameters)
+    metrics = text_proto.read(monitoring_config_file, wire.MonitoringConfig)
+    ssl = text_proto.read(ssl_config_file, wire.SSLConfig)
     settings = load()
     name = model_name or settings.model_name
     options = Options(
@@ -86,6 +108,10 @@ def serve(
         health=enable_grpc_healthcheck_service,
         reflection=enable_grpc_reflection,
         retries=Retries(max_num_load_retries, load_retry_interval_seconds),
+        warm_up=enable_model_warmup,
+        batching=batching.parameters(batches) if enable_batching else None,
+        metrics_path=monitoring.prometheus_path(metrics) if rest else None,
+        credentials=tls.credentials(ssl) if ssl_config_file else None,
     )
     run(options, _print_json if json_ready else _print)
 

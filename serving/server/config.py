@@ -11,6 +11,7 @@ from google.protobuf import text_format
 
 from serving import wire_pb2 as wire
 from serving.methods import TENSORFLOW_PLATFORM
+from serving.server import request_log
 from serving.server.status import Code, StatusError, invalid
 
 
@@ -88,6 +89,8 @@ def _wanted(model: wire.ModelConfig) -> Wanted:
         raise invalid(f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}")
     _check_platform(model)
     logging = model.logging_config if model.HasField("logging_config") else None
+    if logging is not None:
+        request_log.check(model.name, logging)
     return Wanted(model.name, Path(model.base_path), _policy(model), dict(model.version_labels), logging)
 
 

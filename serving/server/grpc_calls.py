@@ -41,7 +41,7 @@ def predict(models: Models, request: wire.PredictRequest) -> wire.PredictRespons
             raise invalid(f"tensor parsing error: {name}") from error
     answer = dataplane.predict(models, spec, inputs, request.output_filter)
     response = wire.PredictResponse()
-    _fill_spec(response.model_spec, spec.name, answer.version, answer.signature)
+    fill_spec(response.model_spec, spec.name, answer.version, answer.signature)
     for name, values in answer.outputs.items():
         tensors.fill(response.outputs[name], values)
     return response
@@ -52,7 +52,7 @@ def metadata(models: Models, request: wire.GetModelMetadataRequest) -> wire.GetM
     spec = _spec(request)
     version, definitions = dataplane.metadata(models, spec, request.metadata_field)
     response = wire.GetModelMetadataResponse()
-    _fill_spec(response.model_spec, spec.name, version, "")
+    fill_spec(response.model_spec, spec.name, version, "")
     packed = response.metadata[SIGNATURE_DEF]
     packed.type_url = SIGNATURE_DEF_MAP
     packed.value = wire.SignatureDefMap(signature_def=definitions).SerializeToString()
@@ -84,7 +84,8 @@ def _spec_of(given: wire.ModelSpec) -> Spec:
     return Spec(given.name, version, given.version_label, given.signature_name)
 
 
-def _fill_spec(spec: wire.ModelSpec, name: str, version: int, signature: str) -> None:
+def fill_spec(spec: wire.ModelSpec, name: str, version: int, signature: str) -> None:
+    """Say in an answer which model, version and signature gave it."""
     spec.name = name
     spec.version.value = version
     spec.signature_name = signature
@@ -95,8 +96,8 @@ def classify(models: Models, request: wire.ClassificationRequest) -> wire.Classi
     spec = _spec(request)
     found = inference.classify(models, spec, examples.serialized(request.input))
     response = wire.ClassificationResponse()
-    _fill_spec(response.model_spec, spec.name, found.version, found.signature)
-    _fill_classes(response.result, found)
+    fill_spec(response.model_spec, spec.name, found.version, found.signature)
+    fill_classes(response.result, found)
     return response
 
 
@@ -105,8 +106,8 @@ def regress(models: Models, request: wire.RegressionRequest) -> wire.RegressionR
     spec = _spec(request)
     found = inference.regress(models, spec, examples.serialized(request.input))
     response = wire.RegressionResponse()
-    _fill_spec(response.model_spec, spec.name, found.version, found.signature)
-    _fill_values(response.result, found)
+    fill_spec(response.model_spec, spec.name, found.version, found.signature)
+    fill_values(response.result, found)
     return response
 
 
@@ -116,22 +117,24 @@ def multi_inference(models: Models, request: wire.MultiInferenceRequest) -> wire
     response = wire.MultiInferenceResponse()
     for task, found in zip(tasks, inference.multi(models, tasks, examples.serialized(request.input)), strict=True):
         result = response.results.add()
-        _fill_spec(result.model_spec, task.spec.name, found.version, found.signature)
+        fill_spec(result.model_spec, task.spec.name, found.version, found.signature)
         if isinstance(found, Classified):
-            _fill_classes(result.classification_result, found)
+            fill_classes(result.classification_result, found)
         else:
-            _fill_values(result.regression_result, found)
+            fill_values(result.regression_result, found)
     return response
 
 
-def _fill_classes(result: wire.ClassificationResult, found: Classified) -> None:
+def fill_classes(result: wire.ClassificationResult, found: Classified) -> None:
+    """Write classes and scores into an empty message."""
     for labels, scores in zip(found.labels, found.scores.tolist(), strict=True):
         classes = result.classifications.add().classes
         for label, score in zip(labels, scores, strict=True):
             classes.add(label=label, score=score)
 
 
-def _fill_values(result: wire.RegressionResult, found: Regressed) -> None:
+def fill_values(result: wire.RegressionResult, found: Regressed) -> None:
+    """Write values into an empty message."""
     for value in found.values.tolist():
         result.regressions.add(value=value)
 

@@ -11,10 +11,13 @@ from plumbline.errors import Unready
 from serving.server.grpc_calls import CALLS, Call
 from serving.server.models import Models
 from serving.server.status import StatusError, invalid
+from serving.server.watch import Watch, model_name_of
 
 log = structlog.get_logger()
 
 WORKERS: Final = 8
+WAITING_WORKERS: Final = 64
+"""Where calls are merged, each waits in a thread of its own while few threads compute."""
 WAITING_MAX_CALLS: Final = 256
 """More calls at once are refused with RESOURCE_EXHAUSTED, so that memory stays bounded."""
 MESSAGE_MAX_BYTES: Final = 256 * 1024 * 1024
@@ -29,17 +32,25 @@ OPTIONS: Final = (
 )
 
 
-def bind(models: Models, host: str, port: int) -> tuple[grpc.Server, int]:
+def bind(
+    models: Models,
+    watch: Watch,
+    host: str,
+    port: int,
+    credentials: grpc.ServerCredentials | None = None,
+    workers: int = WORKERS,
+) -> tuple[grpc.Server, int]:
     """A server that holds its port and is not yet started, and that port (a free one where 0 is asked for).
 
+    credentials: for TLS, see `serving.server.tls`; workers: most calls that are answered at the same time.
     Raises Unready when the port cannot be had.
     """
-    pool = ThreadPoolExecutor(WORKERS, thread_name_prefix="grpc")
+    pool = ThreadPoolExecutor(workers, thread_name_prefix="grpc")
     server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=WAITING_MAX_CALLS)
-    server.add_generic_rpc_handlers(_handlers(models))
+    server.add_generic_rpc_handlers(_handlers(models, watch))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
-        bound = server.add_insecure_port(address)
+        bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
     except RuntimeError as error:
         raise Unready(
             f"gRPC cannot listen on {address}: stop what uses that port, or choose another with --port"
@@ -47,19 +58,23 @@ def bind(models: Models, host: str, port: int) -> tuple[grpc.Server, int]:
     return server, bound
 
 
-def _handlers(models: Models) -> tuple[grpc.GenericRpcHandler, ...]:
+def _handlers(models: Models, watch: Watch) -> tuple[grpc.GenericRpcHandler, ...]:
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
     for call in CALLS:
-        services.setdefault(call.service, {})[call.name] = _handler(models, call)
+        services.setdefault(call.service, {})[call.name] = _handler(models, watch, call)
     return tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
 
 
-def _handler(models: Models, call: Call) -> grpc.RpcMethodHandler:
+def _handler(models: Models, watch: Watch, call: Call) -> grpc.RpcMethodHandler:
     def behaviour(sent: bytes, context: grpc.ServicerContext) -> Any:
         if not context.is_active():  # its caller stopped waiting while it stood in the queue
             context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         try:
-            return call.answer(models, _parsed(call, sent), context.is_active)
+            request = _parsed(call, sent)
+            with watch.call(model_name_of(request), call.name, "GRPC"):
+                response = call.answer(models, request, context.is_active)
+            watch.keep_messages(call.name, request, response)
+            return response
         except StatusError as error:
             context.abort(CODES[error.code.value], error.message[:DETAILS_MAX_CHARACTERS])
         except Exception as error:

@@ -13,7 +13,9 @@ import structlog
 from plumbline.errors import Unready
 from serving.server import http_body, rest
 from serving.server.models import Models
+from serving.server.monitoring import MetricsPage
 from serving.server.status import Code, StatusError
+from serving.server.watch import Watch
 
 log = structlog.get_logger()
 
@@ -70,12 +72,15 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
             return
         try:
-            if not path.lower().startswith("/v1/"):
+            if (told := self.server.metrics.answer(self.command, path)) is not None:
+                self._send(*told)
+            elif not path.lower().startswith("/v1/"):
                 self._send(404, "text/plain; charset=utf-8", "Not found\n")
             elif self.command == "OPTIONS":
                 self._allow()
             else:
-                self._send(200, "application/json", rest.answer(self.server.models, self.command, path, body))
+                text = rest.answer(self.server.models, self.server.watch, self.command, path, body)
+                self._send(200, "application/json", text)
         except StatusError as error:
             self._send_error(HTTP_STATUS[error.code], error.message)
         except (ConnectionError, TimeoutError):
@@ -129,13 +134,17 @@ class Handler(BaseHTTPRequestHandler):
 
 
 class Server(ThreadingHTTPServer):
-    """A thread for every connection, of which there are only so many; cors: whether pages of any origin may call."""
+    """A thread for every connection, of which there are only so many; the rest as in `bind`."""
 
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, models: Models, host: str, port: int, cors: bool = False) -> None:
+    def __init__(
+        self, models: Models, watch: Watch, host: str, port: int, cors: bool, metrics_path: str | None
+    ) -> None:
         self.models = models
+        self.watch = watch
+        self.metrics = MetricsPage(watch.monitoring, metrics_path)
         self.cors = cors
         self.address_family = AF_INET6 if ":" in host else AF_INET
         self._room = threading.BoundedSemaphore(CONNECTIONS_MAX)
@@ -166,13 +175,16 @@ class Server(ThreadingHTTPServer):
         log.info("a connection broke off", client=str(client_address), exc_info=True)
 
 
-def bind(models: Models, host: str, port: int, cors: bool = False) -> tuple[Server, int]:
+def bind(
+    models: Models, watch: Watch, host: str, port: int, cors: bool = False, metrics_path: str | None = None
+) -> tuple[Server, int]:
     """A server that holds its port (a free one where 0 is asked for), and that port.
 
+    cors: whether pages of any origin may call; metrics_path: where Prometheus reads (None: nowhere).
     Raises Unready when the port cannot be had.
     """
     try:
-        server = Server(models, host, port, cors)
+        server = Server(models, watch, host, port, cors, metrics_path)
     except OSError as error:
         raise Unready(
             f"REST cannot listen on {host}:{port} ({error.strerror}): stop what uses that port, "

@@ -13,15 +13,21 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any, Final
 
+import grpc
 import structlog
 
 from plumbline.errors import Unready
 from serving import wire_pb2 as wire
 from serving.server import config, grpc_edge, health, http_edge, reflection
+from serving.server.batch_threads import Batching
+from serving.server.batching import Parameters
 from serving.server.model import Model
 from serving.server.models import Models
+from serving.server.monitoring import Monitoring
 from serving.server.status import StatusError
 from serving.server.versions import Retries
+from serving.server.warmup import warm_up
+from serving.server.watch import Watch
 
 log = structlog.get_logger()
 
@@ -38,7 +44,9 @@ class Options:
     op_threads: threads that one operation of a model may use; keep_versions: how many of the newest are served at once;
     config_file: takes the place of model_name, base_path and keep_versions, and is read again every
     config_poll_seconds (0: never); labels_ahead: whether a new label may go to a version that is not served yet;
-    cors: whether web pages of any origin may call REST; health, reflection: whether gRPC has these services too.
+    cors: whether web pages of any origin may call REST; health, reflection: whether gRPC has these services too;
+    warm_up: whether a version answers the requests in its folder first; batching: None computes each call by itself;
+    metrics_path: where on the REST port Prometheus reads (None: nowhere); credentials: for TLS of gRPC.
     """
 
     model_name: str
@@ -56,6 +64,10 @@ class Options:
     health: bool = False
     reflection: bool = False
     retries: Retries = field(default_factory=Retries)
+    warm_up: bool = True
+    batching: Parameters | None = None
+    metrics_path: str | None = None
+    credentials: grpc.ServerCredentials | None = None
 
 
 def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
@@ -77,9 +89,12 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
 
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, on_signal)
-    models = Models(_load, options.labels_ahead, options.retries, wake=lambda: bell.put(POLL))
+    watch = Watch(Monitoring(), known=lambda name: models.versions(name) is not None)
+    load = _loader(options, watch)
+    models = Models(load, options.labels_ahead, options.retries, wake=lambda: bell.put(POLL))
     models.reload(_configuration(options))
-    grpc_server, port = grpc_edge.bind(models, options.host, options.port)
+    workers = grpc_edge.WORKERS if options.batching is None else grpc_edge.WAITING_WORKERS
+    grpc_server, port = grpc_edge.bind(models, watch, options.host, options.port, options.credentials, workers)
     if options.health:
         health.add(grpc_server)
     if options.reflection:
@@ -87,7 +102,9 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     rest_server, rest_port = None, None
     try:
         if options.rest_port is not None:
-            rest_server, rest_port = http_edge.bind(models, options.host, options.rest_port, options.cors)
+            rest_server, rest_port = http_edge.bind(
+                models, watch, options.host, options.rest_port, options.cors, options.metrics_path
+            )
             threading.Thread(target=rest_server.serve_forever, name="rest", daemon=True).start()
         grpc_server.start()
         where = {"host": options.host, "port": port, "rest_port": rest_port}
@@ -102,6 +119,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         _poll_until_stopped(
             options,
             models,
+            watch,
             bell,
             lambda name, version: announce({"state": "serving", **where, "model": name, "version": version}),
         )
@@ -110,6 +128,7 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
         if rest_server is not None:
             rest_server.shutdown()
             rest_server.server_close()
+        watch.close()
     log.info("stopped")
 
 
@@ -122,7 +141,7 @@ def _configuration(options: Options) -> wire.ModelServerConfig:
 
 
 def _poll_until_stopped(
-    options: Options, models: Models, bell: "SimpleQueue[str]", serving: Callable[[str, int], None]
+    options: Options, models: Models, watch: Watch, bell: "SimpleQueue[str]", serving: Callable[[str, int], None]
 ) -> None:
     served: set[tuple[str, int]] = set()
     read_at = time.monotonic()
@@ -131,6 +150,7 @@ def _poll_until_stopped(
         if options.config_poll_seconds and time.monotonic() - read_at >= options.config_poll_seconds:
             read_at = time.monotonic()
             _read_again(options, models)
+        watch.update_logs(models.wanted())
         models.poll()
         now = models.served()
         if set(now) != served:
@@ -161,11 +181,19 @@ def _read_again(options: Options, models: Models) -> None:
         log.error("the configuration file is refused", file=str(options.config_file), error=str(error))
 
 
-def _load(folder: Path, version: int) -> Model:
-    """Load a version; only once `_import` has been called."""
-    from serving.server.saved_model import load
+def _loader(options: Options, watch: Watch) -> Callable[[Path, int], Model]:
+    """What loads a version and makes it ready to be served; to be called only once `_import` has been."""
+    batching = Batching(options.batching, watch.monitoring) if options.batching is not None else None
 
-    return load(folder, version)
+    def ready(folder: Path, version: int) -> Model:
+        from serving.server.saved_model import load
+
+        model = load(folder, version)
+        if options.warm_up:
+            warm_up(model, folder, watch.monitoring)
+        return watch.watched(model if batching is None else batching.merged(model))
+
+    return ready
 
 
 def _import(op_threads: int) -> None:

@@ -10,11 +10,12 @@ from google.protobuf import json_format
 
 from serving import wire_pb2 as wire
 from serving.methods import DEFAULT_SIGNATURE, SIGNATURE_DEF
-from serving.server import dataplane, examples, inference, json_answer, json_request, json_text
+from serving.server import dataplane, examples, inference, json_answer, json_request, json_text, log_records
 from serving.server.dataplane import Spec
 from serving.server.grpc_calls import status_message
 from serving.server.models import Models
 from serving.server.status import invalid
+from serving.server.watch import Watch
 
 MODEL: Final = "/v1/models"
 NAME: Final = "/(?P<name>[^/:]+)"
@@ -25,7 +26,7 @@ VERSION_MAX: Final = (1 << 63) - 1
 VERSION_MAX_DIGITS: Final = 19
 
 
-def answer(models: Models, method: str, path: str, body: bytes) -> str:
+def answer(models: Models, watch: Watch, method: str, path: str, body: bytes) -> str:
     """The JSON text that a request is answered with. Raises StatusError."""
     found = (CALL if method == "POST" else READ).fullmatch(path)
     if method not in ("GET", "POST") or found is None or (method == "POST" and found["method"] not in ANSWERS):
@@ -34,7 +35,9 @@ def answer(models: Models, method: str, path: str, body: bytes) -> str:
         raise invalid("Missing model name in request.")
     spec = Spec(unquote(found["name"]), _version(found["version"]), unquote(found["label"] or ""))
     if method == "POST":
-        return ANSWERS[found["method"]](models, spec, json_text.parse(body))
+        api, answered = ANSWERS[found["method"]]
+        with watch.call(spec.name, api, "REST"):
+            return answered(models, watch, spec, json_text.parse(body))
     return _metadata(models, spec) if found["part"] == "metadata" else _status(models, spec)
 
 
@@ -47,7 +50,7 @@ def _version(text: str | None) -> int | None:
     return int(digits)
 
 
-def _predict(models: Models, spec: Spec, document: dict[str, Any]) -> str:
+def _predict(models: Models, watch: Watch, spec: Spec, document: dict[str, Any]) -> str:
     name = json_request.signature_name(document)
     model = dataplane.find(models, spec)  # once: a version may take over between two looks
     signature = model.signatures.get(name or DEFAULT_SIGNATURE)
@@ -56,18 +59,25 @@ def _predict(models: Models, spec: Spec, document: dict[str, Any]) -> str:
     if not signature.inputs:
         raise invalid(f"Failed to get input map for signature: {name or 'DEFAULT'}")
     form, inputs = json_request.arrays(document, signature.inputs)
-    return json_answer.text_of(dataplane.call(model, name, inputs).outputs, form)
+    found = dataplane.call(model, name, inputs)
+    watch.keep(spec.name, found.version, lambda: log_records.predicted(spec.name, inputs, found))
+    return json_answer.text_of(found.outputs, form)
 
 
-def _classify(models: Models, spec: Spec, document: dict[str, Any]) -> str:
+def _classify(models: Models, watch: Watch, spec: Spec, document: dict[str, Any]) -> str:
     spec = replace(spec, signature=json_request.signature_name(document))
-    classified = inference.classify(models, spec, examples.from_json(document))
-    return json_answer.classes_text(classified.labels, classified.scores)
+    asked = examples.from_json(document)
+    found = inference.classify(models, spec, asked)
+    watch.keep(spec.name, found.version, lambda: log_records.classified(spec.name, asked, found))
+    return json_answer.classes_text(found.labels, found.scores)
 
 
-def _regress(models: Models, spec: Spec, document: dict[str, Any]) -> str:
+def _regress(models: Models, watch: Watch, spec: Spec, document: dict[str, Any]) -> str:
     spec = replace(spec, signature=json_request.signature_name(document))
-    return json_answer.values_text(inference.regress(models, spec, examples.from_json(document)).values)
+    asked = examples.from_json(document)
+    found = inference.regress(models, spec, asked)
+    watch.keep(spec.name, found.version, lambda: log_records.regressed(spec.name, asked, found))
+    return json_answer.values_text(found.values)
 
 
 def _status(models: Models, spec: Spec) -> str:
@@ -89,5 +99,9 @@ def _metadata(models: Models, spec: Spec) -> str:
     return json.dumps(document, indent=1) + "\n"
 
 
-ANSWERS: Final = {"predict": _predict, "classify": _classify, "regress": _regress}
+ANSWERS: Final = {
+    "predict": ("Predict", _predict),
+    "classify": ("Classify", _classify),
+    "regress": ("Regress", _regress),
+}
 """By the method in a path, which is written in small letters whatever the rest of the path is."""

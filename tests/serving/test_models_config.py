@@ -33,7 +33,12 @@ def test_a_configuration_says_name_path_policy_and_labels():
             model("b", "/b", "model_version_policy { latest { num_versions: 2 } }"),
             model("c", "/c", "model_version_policy { all {} }"),
             model("d", "/d", "model_version_policy { specific { versions: 4 versions: 7 } }"),
-            model("e", "/e", "logging_config { sampling_config { sampling_rate: 0.5 } }"),
+            model(
+                "e",
+                "/e",
+                "logging_config { sampling_config { sampling_rate: 0.5 }"
+                " log_collector_config { type: 'tfrecord' filename_prefix: '/logs/e' } }",
+            ),
         ),
         None,
     )

@@ -11,7 +11,7 @@ from features.analysis import write_analysis
 from features.declaration import HISTORY
 from features.grammar import ABSENT, RAW_STRINGS
 from plumbline.policy import Policy
-from training.dataset import Examples, examples, write_rows
+from training.dataset import Examples, examples, row_batches, write_rows
 from training.export import Exported, Transform, publish, save
 from training.fit import Fitted, Recipe, fit, strategy
 from training.past import ensure_history
@@ -94,7 +94,8 @@ def trained(folder: Path, archive: Archive, windows: Windows) -> Made:
     fitted = fit(learnable, transform.vocabulary_sizes, Recipe(epochs=4, batch_rows=128), strategy(1))
     exported = Exported(transform, fitted.network)
     base.mkdir(parents=True)
-    version = publish(save(exported, base), base, {"name": "small"}, Policy(version="v"))
+    rows, _ = next(row_batches(train_file, rows=512))
+    version = publish(save(exported, base), base, {"name": "small"}, Policy(version="v"), rows=rows)
     return Made(folder, archive, cache, test_file, learnable, fitted, exported, version)
 
 

@@ -165,6 +165,26 @@ def test_the_card_lists_every_file_so_that_another_one_is_noticed(made, tmp_path
     assert changed_files(version, card["files"]) == ["saved_model.pb", "variables/variables.index"]
 
 
+def test_a_version_brings_requests_of_real_rows_that_warm_a_server_up(made, model):
+    """Read by TensorFlow and TensorFlow Serving's own classes, and answered by the version as its own rows are."""
+    from tensorflow_serving.apis.prediction_log_pb2 import PredictionLog
+
+    file = made.version / "assets.extra" / "tf_serving_warmup_requests"
+    assert "assets.extra/tf_serving_warmup_requests" in card_of(made.version)["files"]
+    logs = [PredictionLog.FromString(each.numpy()) for each in tf.data.TFRecordDataset(str(file))]
+    asked = [each.predict_log.request for each in logs]
+    assert {each.model_spec.name for each in asked} == {"small"}
+    sizes = {(each.model_spec.signature_name, len(tf.make_ndarray(next(iter(each.inputs.values()))))) for each in asked}
+    assert sizes >= {(name, rows) for name in ("serving_default", "transform", "explain") for rows in (1, 64)}
+    assert sizes >= {("serving_default", 512), ("about", 1)}
+    for each in asked:
+        inputs = {name: tf.make_ndarray(tensor) for name, tensor in each.inputs.items()}
+        assert model.call(each.model_spec.signature_name, inputs)
+        if each.model_spec.signature_name == "serving_default":
+            assert (inputs["amount_minor"] > 0).all()
+            assert set(inputs["currency"]) <= {b"EUR", b"USD", b"GBP"}
+
+
 def test_versions_count_up_and_never_replace_one(made, tmp_path):
     base = tmp_path / "base"
     (base / "7").mkdir(parents=True)
