@@ -27,6 +27,7 @@ _RULES: Final = {
 }
 _FAULTS: Final = {
     "model_unavailable": lazy_gettext("No model answered in time, so a person decides."),
+    "not_explained": lazy_gettext("The model gave a score, but no explanation of it came."),
 }
 _ENTITIES: Final = {
     "account": lazy_gettext("Account"),

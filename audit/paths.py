@@ -1,7 +1,7 @@
 """Every way on which a raw row reaches its numbers, each as one function, so that they can be held against each other.
 
     call("transform", columns) -> every feature      float32 or int64 [n]
-    call("explain", columns)   -> effects            float32 [n, F]
+    call("explain", columns)   -> effects            float32 [n, F]; logit, baseline_logit  float32 [n]
     call("serving_default", columns) -> score        float32 [n]
 
 columns: the model's raw inputs, as `features.analysis.raw_columns` gives them. The ways: a SavedModel in this process
@@ -34,7 +34,7 @@ Rows = npt.NDArray[np.intp]
 
 OUTPUTS: Final = ("transform", "serving_default", "explain")
 """The signatures that say something of a row."""
-ONLY: Final = {"serving_default": "score", "explain": "effects"}
+ONLY: Final = {"serving_default": "score"}
 """Signatures with one output: REST leaves its name out."""
 SIZES: Final = (1, 2, 7, 63, 64, 65, 512)
 """Batches around each place where a kernel changes its way: a vector's tail, the padding's edge, a matrix's blocks."""

@@ -51,8 +51,11 @@ class Score(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
 class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, omit_defaults=True):
     """Why an outcome was chosen: a feature, a rule, or a fault.
 
-    kind `feature`: code is a feature's name, and effect is what its value added to the score's logit.
-    kind `rule`: code names the policy's rule. kind `fault`: code is `model_unavailable`.
+    kind `feature`: code is a feature's name, and effect, a float32, what its value added to the score's logit, against
+    the mean of a number or the most frequent value of a category in training. The effects of all features add up to the
+    logit less that of such a baseline; the largest of those above 0 are recorded.
+    kind `rule`: code names the policy's rule. kind `fault`: code is `model_unavailable`, or `not_explained` where a
+    score led to an alert and its explanation did not come.
     """
 
     kind: Literal["feature", "rule", "fault"]
@@ -61,6 +64,7 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
 
 
 MODEL_UNAVAILABLE = Reason("fault", "model_unavailable")
+NOT_EXPLAINED = Reason("fault", "not_explained")
 
 
 class DeclaredHistory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):

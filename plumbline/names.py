@@ -74,6 +74,7 @@ METRICS: Final = (
     Metric("plumbline_shadow_rows_total", "counter", "Decisions that shadows were asked about.", ("answer",)),
     Metric("plumbline_labels_total", "counter", "Labels journaled.", ("effect",)),
     Metric("plumbline_model_unavailable_total", "counter", "Decisions made without a score."),
+    Metric("plumbline_not_explained_total", "counter", "Alerts journaled without what led the model to them."),
     Metric("plumbline_leader", "gauge", "1 while this scorer leads, 0 while it stands by."),
     Metric("plumbline_lag_transactions", "gauge", "Transactions waiting to be scored."),
     Metric("plumbline_batch_transactions", "histogram", "Transactions in a micro-batch.", buckets=BATCH_BUCKETS),

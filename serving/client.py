@@ -18,6 +18,7 @@ from plumbline.errors import Invalid, ModelRefused, ModelTimedOut, ModelUnavaila
 from serving import tensors
 from serving import wire_pb2 as wire
 from serving.columns import NAMES, ModelColumns
+from serving.effects import incomplete
 from serving.methods import DEFAULT_SIGNATURE, GET_MODEL_STATUS, PREDICT
 
 Float32 = npt.NDArray[np.float32]
@@ -121,12 +122,19 @@ class ModelClient:
         return Scored(values, answer.model_spec.version.value)
 
     def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = TRIES) -> Float32:
-        """Effect of each declared feature on the logit of the score, float32 [n, F], in the declaration's order.
+        """What each declared feature added to the logit of the score, float32 [n, F], in the declaration's order.
 
-        Raises ModelUnavailable after the last try.
+        Raises ModelUnavailable after the last try, and when a row's effects do not add up to its logit less the
+        baseline's.
         """
-        answer = self._call("explain", _inputs(columns), version, tries)
-        return self._output(answer, "effects", np.dtype(np.float32), (len(columns), None))
+        answer, single = self._call("explain", _inputs(columns), version, tries), np.dtype(np.float32)
+        effects = self._output(answer, "effects", single, (len(columns), None))
+        logits = [self._output(answer, name, single, (len(columns),)) for name in ("logit", "baseline_logit")]
+        if (worst := incomplete(effects, *logits)) > 1:
+            raise ModelUnavailable(
+                f"{self._named(answer)} gave effects that miss the logit by {worst:.3g} times what is allowed"
+            )
+        return effects
 
     def transform(
         self, columns: ModelColumns, names: Sequence[str], version: int | None = None

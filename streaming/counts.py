@@ -3,7 +3,7 @@
 from collections import Counter
 
 from observe.metrics import Metrics
-from plumbline.decision import Decision
+from plumbline.decision import NOT_EXPLAINED, Decision
 from plumbline.journal import Answered, Conflict, LabelApplied, Rejected
 from streaming.batch import Batch
 
@@ -26,6 +26,7 @@ class Counts:
                 counted["plumbline_decisions_total", entry.outcome.value] += 1
                 counted["plumbline_routes_total", entry.route] += 1
                 counted["plumbline_model_unavailable_total", ""] += not entry.scores
+                counted["plumbline_not_explained_total", ""] += NOT_EXPLAINED in entry.reasons
             elif isinstance(entry, Conflict):
                 counted["plumbline_conflicts_total", ""] += 1
             elif isinstance(entry, Rejected):

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import Final
 
 import numpy as np
+import numpy.typing as npt
 
-from plumbline.decision import Decision, DeclaredHistory, Outcome, Reason, Score, Source
+from plumbline.decision import NOT_EXPLAINED, Decision, DeclaredHistory, Outcome, Reason, Score, Source
 from plumbline.journal import Answered
 from plumbline.policy import decide
 from plumbline.transaction import Transaction
@@ -76,7 +77,10 @@ def _explained(
     judged: Sequence[Sequence[Judged]],
     columns: Mapping[str, ModelColumns],
 ) -> list[dict[int, Features]]:
-    """The features that raised each alert's score most, by its place in its group; the version that decided says."""
+    """The features that raised each alert's score most, by its place in its group, as the version that decided says.
+
+    A fault stands in their place where it does not say.
+    """
     asked: list[tuple[ModelColumns, int, int]] = []
     names: list[Sequence[str]] = []
     where: list[tuple[int, list[int]]] = []
@@ -90,8 +94,15 @@ def _explained(
     found: list[dict[int, Features]] = [{} for _ in groups]
     effects = model.explain(asked, tries=1 if state.arms else TRIES)
     for (at, alerting), each, called in zip(where, effects, names, strict=True):
-        if each is not None:
-            strongest = np.argsort(-each, axis=1, kind="stable")[:, :REASONS_MOST]
-            for place, row, best in zip(alerting, each, strongest.tolist(), strict=True):
-                found[at][place] = tuple(Reason("feature", called[n], float(row[n])) for n in best if row[n] > 0)
+        told = [(NOT_EXPLAINED,)] * len(alerting) if each is None else strongest(each, called)
+        found[at].update(zip(alerting, told, strict=True))
     return found
+
+
+def strongest(effects: npt.NDArray[np.float32], names: Sequence[str]) -> list[Features]:
+    """The features that raised each row's score most, strongest first, of effects [n, features]."""
+    first = np.argsort(-effects, axis=1, kind="stable")[:, :REASONS_MOST]
+    return [
+        tuple(Reason("feature", names[n], float(row[n])) for n in best if row[n] > 0)
+        for row, best in zip(effects, first.tolist(), strict=True)
+    ]

@@ -60,7 +60,9 @@ def write(folder: Path, version: int) -> None:
             return tf.cast(self.mixed(inputs)[: tf.shape(inputs["history"])[0]], tf.float32) / 250
 
         def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"effects": self.effects(inputs)}
+            effects = self.effects(inputs)
+            logit = tf.reduce_sum(effects, axis=1)
+            return {"effects": effects, "logit": logit, "baseline_logit": tf.zeros_like(logit)}
 
         def transform(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             effects = self.effects(inputs)

@@ -70,7 +70,9 @@ def write(folder: Path, version: int) -> None:
             return {"score": tf.sigmoid(hidden @ self.last)[: tf.shape(inputs["history"])[0], 0]}
 
         def explain(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
-            return {"effects": self.numbers(inputs)[: tf.shape(inputs["history"])[0], :FEATURES]}
+            effects = self.numbers(inputs)[: tf.shape(inputs["history"])[0], :FEATURES]
+            logit = tf.reduce_sum(effects, axis=1)
+            return {"effects": effects, "logit": logit, "baseline_logit": tf.zeros_like(logit)}
 
         def transform(self, **inputs: tf.Tensor) -> dict[str, tf.Tensor]:
             numbers = self.numbers(inputs)[: tf.shape(inputs["history"])[0]]

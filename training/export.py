@@ -2,8 +2,9 @@
 
     serving_default   raw columns [n]  ─► score    float32 [n], a probability
     transform         raw columns [n]  ─► each feature by name, float32 [n] or int64 [n]
-    explain           raw columns [n]  ─► effects  float32 [n, F], in the declaration's order: how much the feature
-                                                   moved the log-odds, against its mean or most frequent value
+    explain           raw columns [n]  ─► effects  float32 [n, F], in the declaration's order: what the feature added
+                                                   to the log-odds, against its mean or most frequent value;
+                                          logit, baseline_logit  float32 [n], whose difference a row of effects is
     about             ping int64 [n]   ─► fingerprint and declaration (JSON), string scalars
 
 A plain tf.Module owns the parts, as Keras' own exporter loses the look-up tables of TFT's layer. Rows are padded to a
@@ -22,9 +23,10 @@ import tensorflow_transform as tft
 
 from features.declaration import DECLARATION
 from features.grammar import Declaration, decode, encode
-from features.preprocessing import ROWS_MULTIPLE, index, padded, raw_spec, signature, vocabulary_table
+from features.preprocessing import index, padded, raw_spec, signature, vocabulary_table
 from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
+from training.explain import baseline_logit, effects, places
 from training.files import file_digests
 from training.host import host_facts
 from training.model import Network
@@ -66,6 +68,7 @@ class Exported(tf.Module):
     def __init__(self, transform: Transform, network: Network) -> None:
         super().__init__()
         self.transform, self.tokens, self.head = transform, network.tokens, network.head
+        self._layers = network.layers
         inputs = signature(transform.declaration)
         self.baseline = tf.Variable(network.baseline(len(transform.declaration.categories)), trainable=False)
         self.score = tf.function(self._score, input_signature=[inputs], jit_compile=False)
@@ -74,7 +77,7 @@ class Exported(tf.Module):
             self._about, input_signature=[tf.TensorSpec([None], tf.int64, "ping")], jit_compile=False
         )
 
-    def _tokens(self, inputs: Mapping[str, Tensor]) -> Tensor:
+    def tokens_of(self, inputs: Mapping[str, Tensor]) -> Tensor:
         """Tokens of the rows and of the padding, float32 [n + p, F, E]."""
         features = self.transform.features(inputs)
         declaration = self.transform.declaration
@@ -83,25 +86,18 @@ class Exported(tf.Module):
         return self.tokens([padded(numbers), padded(categories)], training=False)
 
     def _score(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        scores = tf.sigmoid(self.head(self._tokens(inputs), training=False)[:, 0])
+        scores = tf.sigmoid(self.head(self.tokens_of(inputs), training=False)[:, 0])
         return {"score": scores[: tf.shape(inputs["history"])[0]]}
 
     def _explain(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        tokens = self._tokens(inputs)
-        blocks = tf.reshape(tokens, [-1, ROWS_MULTIPLE, *tokens.shape[1:]])
-        effects = tf.map_fn(self._effects, blocks, fn_output_signature=tf.float32)
-        declaration = self.transform.declaration
-        token_of = [[*declaration.numbers, *declaration.categories].index(each) for each in declaration.features]
-        effects = tf.gather(tf.reshape(effects, [-1, tokens.shape[1]]), token_of, axis=1)
-        return {"effects": effects[: tf.shape(inputs["history"])[0]]}
-
-    def _effects(self, tokens: Tensor) -> Tensor:
-        """Effects float32 [64, F] of 64 rows of tokens: each feature in turn takes its baseline, [64, F, F, E]."""
-        count, width = tokens.shape[1:]
-        left_out = tf.eye(count)[None, :, :, None]
-        occluded = tokens[:, None] * (1.0 - left_out) + self.baseline[None, None] * left_out
-        without = self.head(tf.reshape(occluded, [-1, count, width]), training=False)
-        return self.head(tokens, training=False) - tf.reshape(without, [-1, count])
+        tokens, rows = self.tokens_of(inputs), tf.shape(inputs["history"])[0]
+        added = effects(self._layers, tokens, self.baseline)
+        logit = self.head(tokens, training=False)[:rows, 0]
+        return {
+            "effects": tf.gather(added, places(self.transform.declaration), axis=1)[:rows],
+            "logit": logit,
+            "baseline_logit": tf.fill(tf.shape(logit), baseline_logit(self.head, self.baseline)),
+        }
 
     def _about(self, ping: Tensor) -> dict[str, Tensor]:
         declaration = self.transform.declaration

@@ -5,9 +5,9 @@
     logit      float32 [n, 1] ◄─ dense ─ residual blocks ─ dense, relu ─ flat ─ tokens [n, K + C, E] ◄──────────┘
 
 The steps let so small a network draw thresholds as a tree does (Gorishniy et al., On Embeddings for Numerical Features
-in Tabular Deep Learning, 2022). That a feature has a place of its own makes reasons exact: to leave one out, its vector
-is replaced by that of its baseline. Look-ups are one-hot products since those have dense gradients, which every
-replica can sum.
+in Tabular Deep Learning, 2022). That a feature has a place of its own makes reasons plain: what the way from the
+baseline's vector to the row's adds is the feature's effect (`training.explain`). Look-ups are one-hot products since
+those have dense gradients, which every replica can sum.
 
 Frauds are rare, and nothing is re-weighted or re-sampled for it: the loss is the plain log-likelihood, so that a score
 is a probability; the last bias starts at the log-odds of the training window, so that no step is spent on finding it.
@@ -61,15 +61,26 @@ class Shape:
 
 
 @dataclass(frozen=True, slots=True)
+class HeadLayers:
+    """The dense layers of a head: `first`, a product for every 64 numbers of the flat tokens, whose sum goes through a
+    relu; `blocks`, each of which adds its relu to what it reads; and `logit`."""
+
+    first: tuple[Any, ...]
+    blocks: tuple[Any, ...]
+    logit: Any
+
+
+@dataclass(frozen=True, slots=True)
 class Network:
     """Two Keras models that share nothing: `tokens` (numbers, categories) -> [n, F, E], and `head` of it -> [n, 1].
 
-    `whole` is both, one after the other, as training runs them.
+    `whole` is both, one after the other, as training runs them; `layers` are the head's.
     """
 
     tokens: keras.Model
     head: keras.Model
     whole: keras.Model
+    layers: HeadLayers
 
     def baseline(self, categories: int) -> Tensor:
         """Tokens of the baseline, float32 [F, E]: the mean of every number (0), the most frequent value (1)."""
@@ -196,20 +207,24 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
     read = keras.Input(tokens.output.shape[1:], name="tokens")
     flat = keras.layers.Flatten()(read)
     limit = math.sqrt(6 / (flat.shape[1] + shape.width))  # Glorot's, of the whole layer
-    parts = [
+    starts = range(0, flat.shape[1], PRODUCT_LENGTH)
+    first = [
         keras.layers.Dense(
             shape.width,
             use_bias=start == 0,
             kernel_initializer=keras.initializers.RandomUniform(-limit, limit, next(seeds)),
-        )(flat[:, start : start + PRODUCT_LENGTH])
-        for start in range(0, flat.shape[1], PRODUCT_LENGTH)
+        )
+        for start in starts
     ]
+    parts = [each(flat[:, start : start + PRODUCT_LENGTH]) for each, start in zip(first, starts, strict=True)]
     hidden = keras.layers.Activation("relu")(keras.layers.Add()(parts))
     hidden = keras.layers.Dropout(shape.dropout, seed=next(seeds))(hidden)
+    blocks = []
     for _ in range(shape.blocks):
-        beside = keras.layers.Dropout(shape.dropout, seed=next(seeds))(dense(shape.width, activation="relu")(hidden))
-        hidden = keras.layers.Add()([hidden, beside])
+        dropout = keras.layers.Dropout(shape.dropout, seed=next(seeds))
+        blocks.append(dense(shape.width, activation="relu"))
+        hidden = keras.layers.Add()([hidden, dropout(blocks[-1](hidden))])
     odds = math.log(fraud_rate / (1 - fraud_rate))
-    logit = dense(1, bias_initializer=keras.initializers.Constant(odds), name="logit")(hidden)
-    head = keras.Model(read, logit, name="head")
-    return Network(tokens, head, Whole(tokens, head))
+    logit = dense(1, bias_initializer=keras.initializers.Constant(odds), name="logit")
+    head = keras.Model(read, logit(hidden), name="head")
+    return Network(tokens, head, Whole(tokens, head), HeadLayers(tuple(first), tuple(blocks), logit))

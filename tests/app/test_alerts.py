@@ -86,6 +86,16 @@ def test_reasons_are_said_in_the_features_own_words_in_both_languages(console):
     assert feature.name not in page
 
 
+def test_an_alert_whose_explanation_did_not_come_says_so_in_both_languages(console):
+    client, address = console.client("analyst"), f"/alerts/{queue(console)[0]}"
+    with Session(console.engine) as session, session.begin():
+        decided = session.get(Decision, alert(session, queue(console)[0]).transaction_id)
+        decided.reasons = [{"kind": "fault", "code": "not_explained"}]
+    assert "The model gave a score, but no explanation of it came." in client.get(address).text
+    client.set_cookie("plumbline-language", "zh_Hans_CN")
+    assert "模型已给出评分，但未能取得解释。" in client.get(address).text
+
+
 def test_the_two_halves_of_the_hour_are_told_as_one_reason(console):
     page = console.client("analyst").get(f"/alerts/{queue(console)[0]}").text
     assert page.count("the hour of the day") == 1

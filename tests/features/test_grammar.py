@@ -18,6 +18,13 @@ def test_json_and_back_is_the_same_declaration():
     assert grammar.from_fields(json.loads(json.dumps(grammar.fields_of(DECLARATION)))) == DECLARATION
 
 
+def test_every_feature_has_a_reason_in_english_and_in_chinese():
+    for each in DECLARATION.features:
+        assert each.reason_en.isascii(), each.name
+        assert len(each.reason_en) > 5, each.name
+        assert any("\u4e00" <= character <= "\u9fff" for character in each.reason_zh), each.name
+
+
 def test_the_fingerprint_follows_numbers_and_not_words():
     longer = replace(DECLARATION, history=(*DECLARATION.history, Measure("account", "count", "14d")))
     first, *others = DECLARATION.features

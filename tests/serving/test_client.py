@@ -156,9 +156,26 @@ def test_a_broken_tensor_is_no_answer():
 
 def test_effects_are_a_row_of_features_for_every_transaction():
     effects = np.random.default_rng(3).normal(size=(4, 30)).astype(np.float32)
-    with answering(lambda *_: answer(effects=effects)) as (client, requests):
+    baseline = np.full(4, -3, np.float32)
+    logit = (effects.sum(axis=1) + baseline).astype(np.float32)
+    with answering(lambda *_: answer(effects=effects, logit=logit, baseline_logit=baseline)) as (client, requests):
         assert client.explain(columns(4)).tobytes() == effects.tobytes()
     assert requests[0].model_spec.signature_name == "explain"
+
+
+@pytest.mark.parametrize("off", [0.001, np.nan, np.inf])
+def test_effects_that_do_not_add_up_are_no_explanation(off):
+    effects = np.ones((4, 30), np.float32)
+    logit = np.array([30, 30, 30 + off, 30], np.float32)
+    response = answer(effects=effects, logit=logit, baseline_logit=np.zeros(4, np.float32))
+    with answering(lambda *_: response) as (client, _), pytest.raises(ModelUnavailable, match="miss the logit"):
+        client.explain(columns(4))
+
+
+def test_effects_alone_cannot_be_checked_and_are_no_explanation():
+    response = answer(effects=np.zeros((4, 30), np.float32))
+    with answering(lambda *_: response) as (client, _), pytest.raises(ModelUnavailable, match="the output logit"):
+        client.explain(columns(4))
 
 
 def test_the_features_asked_for_come_by_name_with_their_types():

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
 from plumbline import journal
-from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome
+from plumbline.decision import MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
 from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY, Policy
@@ -209,7 +209,7 @@ def test_a_decision_stands_without_its_explanation(scene, fault):
     scene.client.mute, scene.client.features = fault == "mute", 3 if fault == "short" else len(FEATURE_NAMES)
     scene.take(control=[encode_policy(Policy(version="strict", review_at=0.0, decline_at=0.0))])
     (decision,) = scene.pay(1)
-    assert (decision.outcome, decision.reasons, len(decision.scores)) == (Outcome.DECLINE, (), 1)
+    assert (decision.outcome, decision.reasons, len(decision.scores)) == (Outcome.DECLINE, (NOT_EXPLAINED,), 1)
 
 
 def test_without_a_model_everything_goes_to_review_and_rules_still_decline(scene):

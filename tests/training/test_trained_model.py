@@ -16,13 +16,15 @@ import tensorflow as tf
 from archive.manifest import file_sha256
 from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
 from features.pieces import read_history
-from features.preprocessing import Z_LIMIT
+from features.preprocessing import Z_LIMIT, padded
 from plumbline.cli.main import DONE, FAILED, USAGE, run
 from plumbline.errors import FingerprintMismatch, Invalid, Refused, Unready
 from plumbline.policy import Policy
-from training import litert
+from serving.effects import incomplete
+from training import faithful, litert
 from training.dataset import examples, frauds_known
 from training.evaluate import load_version, score_rows, suggest
+from training.explain import places
 from training.export import CARD_NAME, EXTRA, card_of, publish, versions
 from training.files import changed_files, file_digests
 from training.host import host_facts
@@ -41,7 +43,7 @@ def beside(name):
     return module
 
 
-small = beside("small")
+small, batches = beside("small"), beside("batches")
 
 NUMBERS, CATEGORIES = DECLARATION.numbers, DECLARATION.categories
 
@@ -122,23 +124,58 @@ def test_what_trained_is_what_serves_to_the_bit(made, model):
         assert np.array_equal(in_process[name].numpy(), exported[name]), name
 
 
-def test_effects_are_the_change_of_the_log_odds_when_one_feature_is_left_out(made, model):
-    columns = small.raw_rows(64, seed=3)
-    features = model.call("transform", columns)
+def test_effects_add_up_to_the_logit_less_the_baseline_s_on_rows_of_every_kind(made, model):
+    rows = [small.raw_rows(4096, seed=6), batches.file_columns(made.test_file)]
+    baselines = set()
+    for columns in rows:
+        found = model.call("explain", columns)
+        assert incomplete(found["effects"], found["logit"], found["baseline_logit"]) < 0.2
+        assert np.array_equal(tf.sigmoid(padded(found["logit"])).numpy()[: len(found["logit"])], model.score(columns))
+        assert np.ptp(found["logit"]) > 1
+        baselines |= set(found["baseline_logit"].tolist())
+    assert len(baselines) == 1
+    off = found["effects"].copy()
+    off[3, 0] += 0.01
+    assert incomplete(off, found["logit"], found["baseline_logit"]) > 1
+
+
+def test_effects_are_the_gradient_s_integral_over_the_path_from_the_baseline(made, model):
+    columns, points = small.raw_rows(16, seed=3), 2000
+    found = model.call("explain", columns)["effects"]
+    tokens, head = faithful.tokens_of(made.exported, columns), made.exported.head
+    baseline = made.exported.baseline.numpy()
+    share = ((np.arange(points, dtype=np.float32) + 0.5) / points)[:, None, None]
+    for row, at in zip(tokens, range(16), strict=True):
+        path = tf.constant(baseline + share * (row - baseline))
+        with tf.GradientTape() as tape:
+            tape.watch(path)
+            logits = head(path, training=False)
+        mean = tf.reduce_mean(tf.cast(tape.gradient(logits, path), tf.float64), axis=0).numpy()
+        exact = (mean * (row - baseline)).sum(axis=1)[places(DECLARATION)]
+        np.testing.assert_allclose(found[at], exact, atol=0.02)
+
+
+def test_a_feature_at_its_baseline_has_no_effect_to_the_last_bit(made, model):
+    columns = batches.file_columns(made.test_file)
+    features, effects = model.call("transform", columns), model.call("explain", columns)["effects"]
+    for each in CATEGORIES:
+        usual = features[each.name] == 1
+        assert 0 < np.count_nonzero(usual) < len(usual)
+        assert not np.any(effects[usual, FEATURE_NAMES.index(each.name)])
+        assert np.any(effects[~usual, FEATURE_NAMES.index(each.name)])
+
+
+def test_taking_an_alert_s_first_reason_away_lowers_its_score_more_than_taking_another_one(made, model):
+    columns = batches.file_columns(made.test_file)
+    alerts = np.argsort(-model.score(columns))[:300]
+    columns = {name: column[alerts] for name, column in columns.items()}
     effects = model.call("explain", columns)["effects"]
-    numbers = np.stack([features[each.name] for each in NUMBERS], axis=1)
-    categories = np.stack([features[each.name] for each in CATEGORIES], axis=1).astype(np.int32)
-    network = made.fitted.network.whole
-    whole = network([numbers, categories], training=False).numpy()[:, 0]
-    for each in (NUMBERS[0], NUMBERS[20], NUMBERS[-1], *CATEGORIES):
-        without_numbers, without_categories = numbers.copy(), categories.copy()
-        if each.is_category:
-            without_categories[:, CATEGORIES.index(each)] = 1
-        else:
-            without_numbers[:, NUMBERS.index(each)] = 0
-        without = network([without_numbers, without_categories], training=False).numpy()[:, 0]
-        np.testing.assert_allclose(effects[:, FEATURE_NAMES.index(each.name)], whole - without, atol=2e-5)
-    np.testing.assert_allclose(logit(model.score(columns)), whole, atol=2e-4, rtol=1e-3)
+    found = faithful.first_reasons(made.exported, columns, effects, seed=1)
+    assert found.compared == 300
+    assert found.won > 0.9 * found.compared
+    assert found.probability < 1e-6
+    by_lot = np.random.default_rng(2).permuted(effects, axis=1)
+    assert faithful.first_reasons(made.exported, columns, by_lot, seed=1).probability > 1e-3
 
 
 def test_a_folder_with_the_files_of_two_models_is_refused(made, tmp_path):
