@@ -86,7 +86,8 @@ def array(tensor: wire.TensorProto) -> npt.NDArray[Any]:
         return np.frombuffer(tensor.tensor_content, dtype).reshape(shape)
     given = getattr(tensor, field)
     numbers = np.zeros(_counted(len(given), count), dtype)
-    numbers[: len(given)] = given[:]
+    # Small integers travel as int32, and one that is out of their range wraps around, as TensorFlow reads it.
+    numbers[: len(given)] = np.array(given[:], np.int32 if field == "int_val" else dtype)
     return _repeated(numbers, len(given)).reshape(shape)
 
 

@@ -2,6 +2,7 @@
 
 `python -m tests.serving_model FOLDER` writes FOLDER/1 and FOLDER/2 (other weights, other fingerprint) and, beside
 each, reference.npz with the answers of the loaded model to `columns(257)`, as the oracle of what is served.
+FOLDER/examples reads tf.Example; FOLDER/mute and FOLDER/complex are to be refused.
 Only running it imports TensorFlow; `columns` is for the tests themselves.
 """
 
@@ -101,6 +102,48 @@ def write(folder: Path, version: int) -> None:
     )
 
 
+def write_examples(folder: Path) -> None:
+    """Write a model that reads tf.Example, as estimators export them: its signatures share one input tensor."""
+    import tensorflow as tf
+
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        inputs, other = (v1.placeholder(tf.string, [None]) for _ in range(2))
+        wanted = {"amount": tf.io.FixedLenFeature([], tf.float32), "country": tf.io.FixedLenFeature([], tf.string, "")}
+        parsed = tf.io.parse_example(inputs, wanted)
+        share = tf.clip_by_value(parsed["amount"] / 10, 0, 1)
+        labels = tf.tile(tf.constant([["fraud", "honest"]]), [tf.shape(inputs)[0], 1])
+        elsewhere = tf.io.parse_example(other, wanted)["amount"]
+
+        def signature(given: tf.Tensor, outputs: dict[str, tf.Tensor], method: str) -> object:
+            info = v1.saved_model.utils.build_tensor_info
+            named = {name: info(tensor) for name, tensor in outputs.items()}
+            return v1.saved_model.build_signature_def({"inputs": info(given)}, named, f"tensorflow/serving/{method}")
+
+        both = {"classes": labels, "scores": tf.stack([share, 1 - share], 1)}
+        signatures = {
+            "serving_default": signature(inputs, both, "classify"),
+            "countries": signature(inputs, {"classes": parsed["country"][:, None]}, "classify"),
+            "regress": signature(inputs, {"outputs": parsed["amount"] * 2}, "regress"),
+            "elsewhere": signature(other, {"outputs": elsewhere}, "regress"),
+        }
+        builder = v1.saved_model.Builder(str(folder))
+        builder.add_meta_graph_and_variables(session, ["serve"], signatures)
+        builder.save()
+
+
+def write_misfits(folder: Path) -> None:
+    """Write models that no server should take into service: `mute` has no signature, `complex` an unheard-of type."""
+    import tensorflow as tf
+
+    tf.saved_model.save(tf.Module(), str(folder / "mute"))
+    spec = tf.TensorSpec([None], tf.complex64, "x")
+    call = tf.function(lambda x: {"y": x}).get_concrete_function(x=spec)
+    module = tf.Module()
+    module.call = call
+    tf.saved_model.save(module, str(folder / "complex"), signatures={"serving_default": call})
+
+
 def write_reference(folder: Path) -> None:
     """Write what the loaded model answers to `columns(257)` beside its folder."""
     import tensorflow as tf
@@ -122,3 +165,5 @@ if __name__ == "__main__":
     for number in FINGERPRINTS:
         write(Path(sys.argv[1], str(number)), number)
         write_reference(Path(sys.argv[1], str(number)))
+    write_examples(Path(sys.argv[1], "examples"))
+    write_misfits(Path(sys.argv[1]))

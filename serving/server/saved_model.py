@@ -1,5 +1,6 @@
 """Loads a version folder (a SavedModel) with TensorFlow, checks that it answers, and warms it up."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -10,11 +11,12 @@ from tensorflow.core.protobuf import saved_model_pb2
 
 from serving import wire_pb2 as wire
 from serving.server.model import Arrays, Model, Signature, Slot
-from serving.server.status import Code, StatusError
+from serving.server.status import Code, StatusError, invalid
 from serving.tensors import NUMERIC, STRING
 
 WARM_UP_ROWS: Final = 64
 SERVE_TAG: Final = "serve"
+OPERATION: Final = re.compile(r" \[Op:\w+\]")
 
 
 def use_threads(op_threads: int) -> None:
@@ -83,9 +85,18 @@ def _signature(definition: wire.SignatureDef, loaded: Any, name: str) -> Signatu
             answer = loaded.signatures[name](**given)
             return {alias: _array(tensor) for alias, tensor in answer.items()}
         except tf.errors.OpError as error:
-            raise StatusError(Code(error.error_code), error.message) from error
+            raise StatusError(Code(error.error_code), _complaint(error.message)) from error
+        except UnicodeDecodeError as error:  # a complaint that quotes bytes of the request
+            raise invalid(_complaint(error.object.decode("utf-8", "replace"))) from error
 
     return Signature(definition, inputs, outputs, run)
+
+
+def _complaint(message: str) -> str:
+    """What a graph says is wrong, without where its nodes were once defined, which is the trainer's own business."""
+    if message.startswith("Graph execution error"):
+        message = message.rpartition("\n\n")[2]
+    return OPERATION.sub("", message)
 
 
 def _array(tensor: Any) -> Any:
@@ -116,6 +127,8 @@ def _warm_up(folder: Path, name: str, signature: Signature) -> None:
     try:
         outputs = signature.run({name: _zeros(slot) for name, slot in signature.inputs.items()})
     except StatusError as error:
+        if error.code is Code.INVALID_ARGUMENT and [slot.number for slot in signature.inputs.values()] == [STRING]:
+            return  # an example without any feature need not be one that the graph accepts
         raise StatusError(error.code, f"{folder}: signature {name} does not answer: {error.message}") from error
     for output, values in outputs.items():
         if values.dtype.kind != "O" and values.dtype not in {dtype for dtype, _ in NUMERIC.values()}:

@@ -1,4 +1,4 @@
-"""Fixtures of the model server's tests: small models, one server for all that only ask, and a client."""
+"""Fixtures of the model server's tests: small models, a server for all that only ask, another to tell, and a client."""
 
 import shutil
 from collections.abc import Iterator
@@ -24,6 +24,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
         # The models are made while the server, which waits for its first version, imports TensorFlow.
         shutil.copytree(request.getfixturevalue("models") / "1", base_path / "1")
         started.wait_for("serving", 1)
+        yield started
+
+
+@pytest.fixture(scope="session")
+def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
+    """A server that serves nothing but what a test tells it to; whoever tells it supersedes what was told before."""
+    file = tmp_path_factory.mktemp("told") / "models.config"
+    file.write_text("model_config_list {}")
+    log = tmp_path_factory.mktemp("log") / "serve.log"
+    with ModelServer(file.parent / "none", log, more=["--model-config-file", str(file)]) as started:
         yield started
 
 

@@ -1,13 +1,20 @@
 """Several models in one server that is told of other ones while it runs: by a call, by labels, and by its file."""
 
+import json
 import shutil
 import subprocess
 import sys
+import urllib.request
+from urllib.error import HTTPError
 
+import grpc
+import psutil
 import pytest
 
 from plumbline.errors import ModelRefused, ModelUnavailable
+from serving import wire_pb2 as wire
 from serving.client import ModelClient
+from serving.methods import PREDICTION_SERVICE
 from serving.models_client import ModelPlan, model_versions, reload_models
 from tests.serving_model import columns
 from tests.serving_process import ModelServer, until
@@ -30,51 +37,112 @@ def bases(request, tmp_path_factory):
     return root
 
 
-@pytest.fixture(scope="module")
-def running(bases, tmp_path_factory):
-    file = bases / "models.config"
-    file.write_text(f"model_config_list {{ {entry('one', bases / 'one')} }}")
-    more = ["--model-config-file", str(file)]
-    with ModelServer(bases / "none", tmp_path_factory.mktemp("log") / "serve.log", more=more) as started:
-        started.wait_for("serving", 1)
-        yield started
-
-
 def served(server, name):
     return {
         number for number, each in model_versions(server.target, name, DEADLINE_MS).items() if each.state == "AVAILABLE"
     }
 
 
-def test_a_release_in_two_steps_loads_a_version_and_then_moves_the_label(running, bases):
-    plans = [ModelPlan("two", str(bases / "two"), versions=[1])]
-    reload_models(running.target, plans, DEADLINE_MS)
-    assert served(running, "two") == {1}, "it answers once the new model is served"
-    until(lambda: not served(running, "one"))
-    assert model_versions(running.target, "one", DEADLINE_MS)[1].state == "END"
-    with ModelClient(running.target, "one", DEADLINE_MS) as left_out, pytest.raises(ModelUnavailable, match="Latest"):
+def test_a_release_in_two_steps_loads_a_version_and_then_moves_the_label(told, bases):
+    reload_models(told.target, [ModelPlan("one", str(bases / "one"))], DEADLINE_MS)
+    assert served(told, "one") == {1}
+    reload_models(told.target, [ModelPlan("two", str(bases / "two"), versions=[1])], DEADLINE_MS)
+    assert served(told, "two") == {1}, "it answers once the new model is served"
+    until(lambda: not served(told, "one"))
+    assert model_versions(told.target, "one", DEADLINE_MS)[1].state == "END"
+    with ModelClient(told.target, "one", DEADLINE_MS) as left_out, pytest.raises(ModelUnavailable, match="Latest"):
         left_out.score(columns(1))
 
     both = ModelPlan("two", str(bases / "two"), versions=[1, 2], labels={"stable": 1})
-    reload_models(running.target, [both], DEADLINE_MS)
+    reload_models(told.target, [both], DEADLINE_MS)
     hasty = ModelPlan("two", str(bases / "two"), versions=[1, 2, 3], labels={"stable": 3})
     with pytest.raises(ModelRefused, match="Request to assign label to version 3 of model two, which is not currently"):
-        reload_models(running.target, [hasty], DEADLINE_MS)
-    until(lambda: served(running, "two") == {1, 2})
-    reload_models(running.target, [ModelPlan("two", str(bases / "two"), newest=2, labels={"stable": 2})], DEADLINE_MS)
-    assert served(running, "two") == {1, 2}
+        reload_models(told.target, [hasty], DEADLINE_MS)
+    until(lambda: served(told, "two") == {1, 2})
+    reload_models(told.target, [ModelPlan("two", str(bases / "two"), newest=2, labels={"stable": 2})], DEADLINE_MS)
+    assert served(told, "two") == {1, 2}
 
 
-def test_a_model_that_does_not_load_is_told_of_with_its_reason_and_harms_no_other(running, bases):
+def test_a_model_that_does_not_load_is_told_of_with_its_reason_and_harms_no_other(told, bases):
     broken = bases / "broken" / "1"
     broken.mkdir(parents=True)
     (broken / "saved_model.pb").write_bytes(b"no model at all")
     plans = [ModelPlan("two", str(bases / "two")), ModelPlan("broken", str(bases / "broken"))]
     with pytest.raises(ModelUnavailable, match=r"1 model\(s\) did not become available: .*cannot be read"):
-        reload_models(running.target, plans, DEADLINE_MS)
-    assert model_versions(running.target, "broken", DEADLINE_MS)[1].code == "DATA_LOSS"
-    assert served(running, "two") == {2}
-    assert model_versions(running.target, "nobody", DEADLINE_MS) == {}
+        reload_models(told.target, plans, DEADLINE_MS)
+    assert model_versions(told.target, "broken", DEADLINE_MS)[1].code == "DATA_LOSS"
+    assert served(told, "two") == {2}
+    assert model_versions(told.target, "nobody", DEADLINE_MS) == {}
+
+
+@pytest.mark.parametrize(
+    ("misfit", "reason"),
+    [
+        ("mute", "has no signature that can be called"),
+        ("complex", "input x has the type 8, which this server does not carry"),
+    ],
+)
+def test_a_version_with_the_wrong_signatures_is_refused_with_the_reason(told, bases, models, misfit, reason):
+    base = bases / misfit
+    shutil.copytree(models / "1", base / "1")
+    reload_models(told.target, [ModelPlan(misfit, str(base))], DEADLINE_MS)
+    shutil.copytree(models / misfit, base / "2.tmp")
+    (base / "2.tmp").rename(base / "2")
+
+    def refused():
+        found = model_versions(told.target, misfit, DEADLINE_MS).get(2)
+        return found if found and found.code != "OK" else None
+
+    found = until(refused)
+    assert (found.state, reason in found.message) == ("END", True), found.message
+    assert served(told, misfit) == {1}, "the one before goes on"
+
+
+WRONG_CALLS = (
+    ("Classify", b"\xff", ""),
+    ("Classify", b"\xff\xfe", ""),
+    ("Classify", b"", ""),
+    ("Regress", b"\x0a\x03abc", "regress"),
+    ("Classify", b"\x0a\x00", "nothing"),
+)
+WRONG_BODIES = (
+    ("classify", b'{"examples": [{"country": "DE"}]}'),
+    ("predict", b'{"inputs": [{"b64": "//8="}]}'),
+    ("regress", b"["),
+)
+ROUNDS = 100
+LEAK_MAX_BYTES = 16 * 1024 * 1024
+THREADS_MAX = 4
+
+
+def ask_wrongly(server, channel):
+    """One request of each wrong kind, each over gRPC or over a new connection; all are the caller's fault."""
+    for name, example, signature in WRONG_CALLS:
+        request = wire.ClassificationRequest(model_spec=wire.ModelSpec(name="examples", signature_name=signature))
+        request.input.example_list.examples.append(example)
+        with pytest.raises(grpc.RpcError) as caught:
+            channel.unary_unary(f"/{PREDICTION_SERVICE}/{name}")(request.SerializeToString(), timeout=30)
+        assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    for verb, body in WRONG_BODIES:
+        url = f"http://127.0.0.1:{server.rest_port}/v1/models/examples:{verb}"
+        with pytest.raises(HTTPError) as refused:
+            urllib.request.urlopen(url, body, timeout=30)
+        assert (refused.value.code, list(json.load(refused.value))) == (400, ["error"])
+
+
+def test_a_real_graph_answers_whatever_comes_and_holds_on_to_nothing(told, models, bases):
+    shutil.copytree(models / "examples", bases / "examples" / "1")
+    reload_models(told.target, [ModelPlan("examples", str(bases / "examples"))], DEADLINE_MS)
+    process = psutil.Process(told.process.pid)
+    held = []
+    with grpc.insecure_channel(told.target) as channel:
+        for rounds in (ROUNDS // 2, ROUNDS):
+            for _ in range(rounds):
+                ask_wrongly(told, channel)
+            held.append((process.memory_info().rss, process.num_threads()))
+    (rss, threads), (rss_after, threads_after) = held
+    assert rss_after - rss < LEAK_MAX_BYTES
+    assert threads_after - threads <= THREADS_MAX
 
 
 def test_a_server_that_is_away_is_told_of():
@@ -98,20 +166,9 @@ def test_a_configuration_file_is_read_again_and_one_that_is_wrong_changes_nothin
         until(lambda: not served(server, "one"))
 
 
-@pytest.mark.parametrize(
-    ("text", "said"),
-    [
-        ("model_config_list { config { nothing: 1 } }", "Invalid protobuf file"),
-        ('model_config_list { config { name: "m" base_path: "m" model_platform: "tensorflow" } }', "absolute path"),
-        (
-            'model_config_list { config { name: "m" base_path: "/m" model_platform: "tensorflow" '
-            'version_labels { key: "stable" value: 1 } } }',
-            "Request to assign label to version 1 of model m, which is not currently available for inference",
-        ),
-    ],
-)
-def test_a_file_that_is_not_allowed_ends_the_start_with_one_sentence(tmp_path, text, said):
-    (tmp_path / "models.config").write_text(text)
+def test_a_file_that_is_not_allowed_ends_the_start_with_one_sentence(tmp_path):
+    labelled = entry("m", "/m", 'version_labels { key: "stable" value: 1 }')
+    (tmp_path / "models.config").write_text(f"model_config_list {{ {labelled} }}")
     arguments = ["--port", "0", "--rest-port", "0", "--model-config-file", str(tmp_path / "models.config")]
     done = subprocess.run(
         [sys.executable, "-m", "plumbline.cli.main", "serve", *arguments],
@@ -121,5 +178,5 @@ def test_a_file_that_is_not_allowed_ends_the_start_with_one_sentence(tmp_path, t
         check=False,
     )
     assert (done.returncode, done.stdout) == (1, "")
-    assert said in done.stderr
+    assert "Request to assign label to version 1 of model m, which is not currently available" in done.stderr
     assert "Traceback" not in done.stderr

@@ -2,6 +2,7 @@
 live in another process."""
 
 import json
+import shutil
 import subprocess
 import sys
 
@@ -23,7 +24,8 @@ from google.protobuf import json_format
 from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
-    get_model_metadata_pb2, get_model_status_pb2, model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc
+    classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, input_pb2, model_management_pb2,
+    model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc, regression_pb2
 )
 import tensorflow as tf
 
@@ -35,6 +37,14 @@ classes = {
     "GetModelMetadataRequest": get_model_metadata_pb2.GetModelMetadataRequest,
     "GetModelMetadataResponse": get_model_metadata_pb2.GetModelMetadataResponse,
     "SignatureDefMap": get_model_metadata_pb2.SignatureDefMap,
+    "ClassificationRequest": classification_pb2.ClassificationRequest,
+    "ClassificationResponse": classification_pb2.ClassificationResponse,
+    "RegressionRequest": regression_pb2.RegressionRequest,
+    "RegressionResponse": regression_pb2.RegressionResponse,
+    "MultiInferenceRequest": inference_pb2.MultiInferenceRequest,
+    "MultiInferenceResponse": inference_pb2.MultiInferenceResponse,
+    "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
+    "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
 }
 given = json.load(sys.stdin)
 answers = {"json": {}, "bytes": {}}
@@ -93,6 +103,72 @@ answers["served"] = {
         fault(lambda broken: setattr(broken.inputs["history"], "tensor_content", b"123")),
     ],
 }
+
+# A server that is told which models to serve, by the official classes alone.
+channel = grpc.insecure_channel(given["told"])
+prediction = prediction_service_pb2_grpc.PredictionServiceStub(channel)
+model = model_service_pb2_grpc.ModelServiceStub(channel)
+
+def reload(labels, *names):
+    request = model_management_pb2.ReloadConfigRequest()
+    request.config.model_config_list.SetInParent()
+    for name in names:
+        config = request.config.model_config_list.config.add()
+        config.name, config.base_path, config.model_platform = name, given["bases"] + "/" + name, "tensorflow"
+        config.model_version_policy.all.SetInParent()
+        if name == "examples":
+            config.version_labels.update(labels)
+    return model.HandleReloadConfigRequest(request, timeout=60)
+
+def told(call):
+    try:
+        return json_format.MessageToDict(call(), preserving_proto_field_name=True)
+    except grpc.RpcError as error:
+        return [error.code().name, error.details()]
+
+def example(amount):
+    made = tf.train.Example()
+    made.features.feature["amount"].float_list.value.append(amount)
+    return made
+
+def fill(request, signature="", label=""):
+    request.model_spec.name, request.model_spec.signature_name = "examples", signature
+    if label:
+        request.model_spec.version_label = label
+    request.input.example_list.examples.extend([example(2.5), example(7.5)])
+    return request
+
+def context():
+    request = classification_pb2.ClassificationRequest()
+    request.model_spec.name = "examples"
+    request.input.example_list_with_context.context.CopyFrom(example(2.5))
+    request.input.example_list_with_context.examples.add()
+    return request
+
+def several(*signatures):
+    request = inference_pb2.MultiInferenceRequest()
+    for method, signature in signatures:
+        task = request.tasks.add(method_name="tensorflow/serving/" + method)
+        task.model_spec.name, task.model_spec.signature_name = "examples", signature
+    request.input.example_list.examples.extend([example(2.5), example(7.5)])
+    return request
+
+classify, regress = classification_pb2.ClassificationRequest, regression_pb2.RegressionRequest
+answers["told"] = {
+    "loaded": told(lambda: reload({}, "examples")),
+    "too early": told(lambda: reload({"stable": 9}, "examples")),
+    "labelled": told(lambda: reload({"stable": 1}, "examples")),
+    "classes": told(lambda: prediction.Classify(fill(classify()), timeout=30)),
+    "by label": told(lambda: prediction.Classify(fill(classify(), label="stable"), timeout=30)),
+    "no label": told(lambda: prediction.Classify(fill(classify(), label="x"), timeout=30)),
+    "context": told(lambda: prediction.Classify(context(), timeout=30)),
+    "values": told(lambda: prediction.Regress(fill(regress(), "regress"), timeout=30)),
+    "no example": told(lambda: prediction.Classify(classify(model_spec={"name": "examples"}), timeout=30)),
+    "both": told(lambda: prediction.MultiInference(several(("classify", ""), ("regress", "regress")), timeout=30)),
+    "apart": told(lambda: prediction.MultiInference(several(("classify", ""), ("regress", "elsewhere")), timeout=30)),
+    "left out": told(lambda: reload({}, "plumbline")),
+    "gone": told(lambda: prediction.Classify(fill(classify()), timeout=30)),
+}
 json.dump(answers, sys.stdout)
 """
 
@@ -140,7 +216,57 @@ def status():
     return message
 
 
+def of_kind(kind, **fields):
+    """A message with a model spec."""
+    return kind(model_spec=wire.ModelSpec(name="m", signature_name="s"), **fields)
+
+
+def example(amount):
+    made = wire.Example()
+    made.features.feature["amount"].float_list.value.append(amount)
+    made.features.feature["country"].bytes_list.value.append(b"DE")
+    made.features.feature["count"].int64_list.value.extend([1, -1])
+    return made.SerializeToString(deterministic=True)
+
+
+LISTED = wire.Input(example_list=wire.ExampleList(examples=[example(1.5), example(2.5)]))
+WITH_CONTEXT = wire.Input(
+    example_list_with_context=wire.ExampleListWithContext(examples=[example(1.5)], context=example(0.5))
+)
+CLASSES = wire.ClassificationResult(
+    classifications=[wire.Classifications(classes=[wire.Class(label="fraud", score=0.25)])]
+)
+VALUES = wire.RegressionResult(regressions=[wire.Regression(value=0.5)])
+
+
+def configuration():
+    config = wire.ModelServerConfig()
+    made = config.model_config_list.config.add(name="m", base_path="/m", model_platform="tensorflow")
+    made.model_version_policy.specific.versions.extend([1, 2])
+    made.version_labels["stable"] = 1
+    made.logging_config.log_collector_config.type = "file"
+    made.logging_config.sampling_config.sampling_rate = 0.5
+    config.model_config_list.config.add(name="n").model_version_policy.latest.num_versions = 3
+    config.model_config_list.config.add(name="o").model_version_policy.all.SetInParent()
+    return config
+
+
 OURS = {
+    "ClassificationRequest": of_kind(wire.ClassificationRequest, input=LISTED),
+    "ClassificationResponse": of_kind(wire.ClassificationResponse, result=CLASSES),
+    "RegressionRequest": of_kind(wire.RegressionRequest, input=WITH_CONTEXT),
+    "RegressionResponse": of_kind(wire.RegressionResponse, result=VALUES),
+    "MultiInferenceRequest": wire.MultiInferenceRequest(
+        tasks=[of_kind(wire.InferenceTask, method_name=methods.REGRESS_METHOD)], input=LISTED
+    ),
+    "MultiInferenceResponse": wire.MultiInferenceResponse(
+        results=[
+            of_kind(wire.InferenceResult, classification_result=CLASSES),
+            of_kind(wire.InferenceResult, regression_result=VALUES),
+        ]
+    ),
+    "ReloadConfigRequest": wire.ReloadConfigRequest(config=configuration()),
+    "ReloadConfigResponse": wire.ReloadConfigResponse(status=wire.StatusProto(error_code="OK")),
     "PredictRequest": request(),
     "PredictResponse": response(),
     "GetModelStatusRequest": wire.GetModelStatusRequest(model_spec=wire.ModelSpec(name="m", version_label="stable")),
@@ -152,12 +278,23 @@ OURS = {
 
 
 @pytest.fixture(scope="module")
-def official(server):
-    """What the official classes made of our messages, and what the official client got from our server."""
+def bases(models, tmp_path_factory):
+    """Base paths that a server may be told of."""
+    root = tmp_path_factory.mktemp("bases")
+    shutil.copytree(models / "examples", root / "examples" / "1")
+    shutil.copytree(models / "1", root / "plumbline" / "1")
+    return root
+
+
+@pytest.fixture(scope="module")
+def official(told, bases, server):
+    """What the official classes made of our messages, and what the official client got from our servers."""
     asked = columns(257)
     given = {
         "messages": {name: message.SerializeToString().hex() for name, message in OURS.items()},
         "target": server.target,
+        "told": told.target,
+        "bases": str(bases),
         "inputs": {
             name: np.asarray(getattr(asked, name)).astype("U" if name in TEXTS else int).tolist() for name in NAMES
         },
@@ -225,6 +362,57 @@ def test_tensorflow_servings_own_client_gets_what_it_expects(official, models):
         ],
         ["INVALID_ARGUMENT", "tensor parsing error: history"],
     ]
+
+
+SAID = {"name": "examples", "version": "1"}
+TWO_CLASSES = {
+    "classifications": [
+        {"classes": [{"label": "fraud", "score": 0.25}, {"label": "honest", "score": 0.75}]},
+        {"classes": [{"label": "fraud", "score": 0.75}, {"label": "honest", "score": 0.25}]},
+    ]
+}
+CLASSIFIED = {"model_spec": {**SAID, "signature_name": "serving_default"}, "result": TWO_CLASSES}
+TWO_VALUES = {"regressions": [{"value": 5.0}, {"value": 15.0}]}
+
+
+@pytest.mark.parametrize(
+    ("step", "answer"),
+    [
+        ("loaded", {"status": {}}),
+        (
+            "too early",
+            [
+                "FAILED_PRECONDITION",
+                "Request to assign label to version 9 of model examples, "
+                "which is not currently available for inference",
+            ],
+        ),
+        ("labelled", {"status": {}}),
+        ("classes", CLASSIFIED),
+        ("by label", CLASSIFIED),
+        ("no label", ["INVALID_ARGUMENT", "Unrecognized servable version label: x"]),
+        (
+            "context",
+            {**CLASSIFIED, "result": {"classifications": TWO_CLASSES["classifications"][:1]}},
+        ),
+        ("values", {"model_spec": {**SAID, "signature_name": "regress"}, "result": TWO_VALUES}),
+        ("no example", ["INVALID_ARGUMENT", "Input is empty."]),
+        (
+            "both",
+            {
+                "results": [
+                    {"model_spec": CLASSIFIED["model_spec"], "classification_result": TWO_CLASSES},
+                    {"model_spec": {**SAID, "signature_name": "regress"}, "regression_result": TWO_VALUES},
+                ]
+            },
+        ),
+        ("apart", ["INVALID_ARGUMENT", "Input tensor must be the same for all Signatures."]),
+        ("left out", {"status": {}}),
+        ("gone", ["NOT_FOUND", "Servable not found for request: Latest(examples)"]),
+    ],
+)
+def test_tensorflow_servings_own_client_tells_it_what_to_serve_and_asks(official, step, answer):
+    assert official["told"][step] == answer
 
 
 def test_the_generated_files_are_not_stale():

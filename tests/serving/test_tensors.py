@@ -62,6 +62,12 @@ def test_fewer_values_than_the_shape_needs_repeat_the_last_one():
     assert tensors.array(texts).tolist() == [b"x", b"x", b"x"]
 
 
+def test_a_small_integer_out_of_range_wraps_around_as_tensorflow_reads_it():
+    values = wire.TensorProto(dtype=wire.DT_UINT8, int_val=[-1, 300, 7])
+    values.tensor_shape.dim.add(size=3)
+    assert tensors.array(values).tolist() == [255, 44, 7]
+
+
 def test_no_values_at_all_are_zeros_and_empty_texts():
     shape = wire.TensorShapeProto(dim=[wire.TensorShapeProto.Dim(size=2)])
     assert tensors.array(wire.TensorProto(dtype=wire.DT_FLOAT, tensor_shape=shape)).tolist() == [0, 0]
