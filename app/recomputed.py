@@ -19,7 +19,7 @@ ALIVE_US: Final = 15 * SECOND_US
 ASKING_US: Final = 600 * SECOND_US
 """So long a page asks by itself whether the answer has come."""
 
-LAYERS: Final = ("transaction", "history", "features", "score", "outcome")
+LAYERS: Final = ("transaction", "history", "features", "score", "outcome", "reasons")
 _MEASURES: Final = {each.name: each for each in declaration.HISTORY}
 _FEATURES: Final = frozenset(declaration.FEATURE_NAMES)
 
@@ -64,6 +64,7 @@ def layer_words(layer: str) -> str:
         "features": gettext("Features"),
         "score": gettext("Score"),
         "outcome": gettext("Outcome"),
+        "reasons": gettext("Reasons"),
     }
     return str(said.get(layer, layer))
 
@@ -81,6 +82,6 @@ def _words(field: dict[str, Any]) -> str:
     name = field["name"]
     if field["layer"] == "history" and name in _MEASURES:
         return words.measure_text(_MEASURES[name])
-    if field["layer"] == "features" and name in _FEATURES:
+    if field["layer"] in {"features", "reasons"} and name in _FEATURES:
         return words.feature_words(name)
     return ""

@@ -69,6 +69,7 @@ def cause_of(difference: Difference, known: Evidence) -> Cause:
         "sweep": _of_history,
         "features": _of_features,
         "score": _of_score,
+        "reasons": _of_reasons,
         "outcome": _of_outcome,
     }
     return of_layer.get(difference.layer, _of_record)(difference, known)
@@ -102,9 +103,17 @@ def _of_features(difference: Difference, known: Evidence) -> Cause:
 
 
 def _of_score(difference: Difference, known: Evidence) -> Cause:
+    return _of_model(difference, known, frozenset({"transaction", "history", "sweep"}))
+
+
+def _of_reasons(difference: Difference, known: Evidence) -> Cause:
+    return _of_model(difference, known, frozenset({"transaction", "history", "sweep", "score", "outcome"}))
+
+
+def _of_model(difference: Difference, known: Evidence, above: frozenset[str]) -> Cause:
     if known.as_exported is False:
         return Cause.FILES
-    if known.layers & {"transaction", "history", "sweep"}:
+    if known.layers & above:
         return Cause.FOLLOWS
     near = difference.distance_ulps is not None and difference.distance_ulps <= NEAR_ULPS
     if near and not known.same_host:

@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import numpy as np
 
+from audit import reasons
 from audit.bits import bits, distance_ulps, unequal
 from audit.measures import differences, journaled
 from audit.models import Versions, inputs
+from audit.reasons import Reasons
 from audit.report import Difference, Report, Tally
 from features.declaration import HISTORY_NAMES, fingerprint
 from features.history import Flags, Integers
@@ -22,6 +24,8 @@ from plumbline.decision import Decision, Score
 from plumbline.errors import FingerprintMismatch
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
+from streaming.deciding import strongest
+from training.evaluate import Loaded
 
 SCORER_ROWS: Final = 256
 """Rows of the journaled side transformed at a time, as by a scorer; the recomputed side comes whole, reversed."""
@@ -72,9 +76,14 @@ def compare(
     pasts = {declared: Recomputed(names, history), **(beside or {})}
     compare_history(report, decisions, pasts, found, layer, declared)
     scores: dict[int, float] = {}
+    explained: dict[int, Reasons] = {}
     for version, asked in _by_version(decisions).items():
-        scores |= _compare_model(report, version, asked, parsed, pasts, versions)
+        found_scores, found_reasons = _compare_model(report, version, asked, parsed, pasts, versions)
+        scores |= found_scores
+        explained |= found_reasons
     report.add("outcome", len(decisions), _outcomes(decisions, parsed, scores, policies))
+    told = reasons.compared([decision for _, decision in decisions], explained)
+    report.add("reasons", len(told), _reasons(decisions, told))
 
 
 def compare_history(
@@ -127,8 +136,11 @@ def _compare_model(
     parsed: Sequence[Transaction],
     pasts: Mapping[str, Recomputed],
     versions: Versions,
-) -> dict[int, float]:
-    """Features and scores that one version gave; returns the recomputed scores of those that decided, by row."""
+) -> tuple[dict[int, float], dict[int, Reasons]]:
+    """Features and scores that one version gave.
+
+    Returns the recomputed scores of those that decided, and the reasons of their alerts, by row.
+    """
     tally = report.by_version.setdefault(version, Tally())
     tally.compared += len(asked)
     try:
@@ -140,7 +152,7 @@ def _compare_model(
         report.add("score", len(asked), (_score_difference(each, "declaration", each.decision.fingerprint, declared)
                                          for each in asked))  # fmt: skip
         tally.different += len(asked)
-        return {}
+        return {}, {}
     past = pasts[declared]
     rows = [each.row for each in asked]
     recomputed = inputs([parsed[row] for row in rows], past.history[rows])
@@ -154,9 +166,20 @@ def _compare_model(
     different = list(_scores(asked, values, version))
     tally.different += len(different)
     report.add("score", len(asked), different)
-    return {
-        each.row: value for each, value in zip(asked, values.astype(np.float64).tolist(), strict=True) if each.deciding
-    }
+    numbers = values.astype(np.float64).tolist()
+    decided = {each.row: value for each, value in zip(asked, numbers, strict=True) if each.deciding}
+    return decided, _explained(model, asked, recomputed)
+
+
+def _explained(model: Loaded, asked: Sequence[_Asked], given: dict[str, Any]) -> dict[int, Reasons]:
+    """The reasons of the alerts among n rows, by row; given: recomputed inputs [n]."""
+    alerts = [n for n, each in enumerate(asked) if each.deciding and reasons.to_explain(each.decision)]
+    if not alerts:
+        return {}
+    of_alerts = {name: column[alerts] for name, column in given.items()}
+    effects = _reversed(lambda given: {"effects": model.call("explain", given)["effects"]}, of_alerts)["effects"]
+    found = strongest(effects, model.declaration.feature_names)
+    return {asked[n].row: each for n, each in zip(alerts, found, strict=True)}
 
 
 Outputs = dict[str, np.ndarray]
@@ -207,13 +230,21 @@ def _outcomes(
             continue
         if decision.scores and n not in scores:
             continue  # its version could not be asked, which the score layer tells
-        outcome, reasons = decide(transaction, scores.get(n), policy)
+        outcome, rules = decide(transaction, scores.get(n), policy)
         if outcome is not decision.outcome:
             yield _difference(sequence, decision, "outcome", "outcome", decision.outcome.value, outcome.value)
-        was = [each.code for each in decision.reasons if each.kind != "feature"]
-        if was != [each.code for each in reasons]:
-            now = ", ".join(each.code for each in reasons) or "none"
+        was = reasons.without_features(decision)
+        if was != [each.code for each in rules]:
+            now = ", ".join(each.code for each in rules) or "none"
             yield _difference(sequence, decision, "outcome", "reasons", ", ".join(was) or "none", now)
+
+
+def _reasons(decisions: Sequence[Numbered], told: Mapping[int, Sequence[reasons.Told]]) -> Iterator[Difference]:
+    for row, every in told.items():
+        for each in every:
+            if not each.equal:
+                shown = each.name, each.journaled, each.recomputed
+                yield _difference(*decisions[row], "reasons", *shown, distance=each.distance_ulps)
 
 
 def _score_difference(asked: _Asked, name: str, was: str, now: str, distance: int | None = None) -> Difference:

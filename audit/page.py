@@ -17,6 +17,7 @@ LAYER_WORDS: Final = {
     "features": "every number the model reads, by the transform graph of the version that the record names",
     "score": "the score, by that version's files, as 32-bit floating point",
     "outcome": "the outcome and the rules that led to it, by the policy that the record names",
+    "reasons": "what raised an alert's score most, and by how much, by the files of the version that decided",
 }
 
 

@@ -12,6 +12,7 @@ import numpy as np
 from kafka import TopicPartition
 from kafka.errors import OffsetOutOfRangeError
 
+from audit import reasons
 from audit.bits import bits, unequal
 from audit.models import Versions, inputs
 from audit.past import Sources, declarations_journaled, find, histories_of
@@ -23,10 +24,11 @@ from plumbline.decision import Decision
 from plumbline.errors import FingerprintMismatch, Invalid, Refused
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
+from streaming.deciding import strongest
 from streaming.kafka import end_offsets, reader
 from training.export import declaration_of, versions
 
-LAYERS: Final = ("transaction", "history", "features", "score", "outcome")
+LAYERS: Final = ("transaction", "history", "features", "score", "outcome", "reasons")
 RAW_POLLS: Final = 20
 
 
@@ -171,13 +173,14 @@ def _text(value: Any) -> str:
 def _model_fields(
     versions_: Versions, decision: Decision, paid: Transaction, histories: dict[str, Integers]
 ) -> tuple[float, list[Field]]:
-    """The deciding version's features over both histories by one graph, and every version's score.
+    """The deciding version's features over both histories by one graph, its reasons, and every version's score.
 
     Returns the recomputed deciding score too.
     """
     values: list[float] = []
     features: list[Field] = []
     scores: list[Field] = []
+    explained: dict[int, reasons.Reasons] = {}
     for scored in decision.scores:
         model = versions_.loaded(scored.model_version)
         name = model.declaration.fingerprint
@@ -192,6 +195,8 @@ def _model_fields(
                 Field("features", each, bits(theirs[each][0]), bits(new[0]), not unequal(new, theirs[each])[0])
                 for each, new in ours.items()
             ]
+            if reasons.to_explain(decision):
+                explained[0] = strongest(model.call("explain", now)["effects"], model.declaration.feature_names)[0]
         value = model.score(now)
         same = not unequal(value.astype(np.float64), np.array([scored.value], np.float64))[0]
         # A journaled score that is no float32, as it must be one, is shown whole.
@@ -199,7 +204,12 @@ def _model_fields(
         shown = np.float32(scored.value) if single else np.float64(scored.value)
         scores.append(Field("score", f"version {scored.model_version}", bits(shown), bits(value[0]), bool(same)))
         values.append(float(value[0]))
-    return values[0], features + scores
+    told = reasons.compared([decision], explained).get(0, [])
+    return values[0], [
+        *features,
+        *scores,
+        *(Field("reasons", each.name, each.journaled, each.recomputed, each.equal) for each in told),
+    ]
 
 
 def _outcome_fields(
@@ -208,9 +218,9 @@ def _outcome_fields(
     policy = policies.get(decision.policy_version)
     if policy is None:
         return [Field("outcome", "policy_version", decision.policy_version, "not journaled", False)]
-    outcome, reasons = decide(paid, score, policy)
-    was = ", ".join(each.code for each in decision.reasons if each.kind != "feature")
-    now = ", ".join(each.code for each in reasons)
+    outcome, rules = decide(paid, score, policy)
+    was = ", ".join(reasons.without_features(decision))
+    now = ", ".join(each.code for each in rules)
     return [
         Field("outcome", "outcome", decision.outcome.value, outcome.value, decision.outcome is outcome),
         Field("outcome", "reasons", was, now, was == now),

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score", "outcome")
+LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score", "outcome", "reasons")
 """In the order in which a number comes about:
 
 `transaction`  the raw message, parsed again
@@ -15,6 +15,7 @@ LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score
 `features`     by the `transform` graph of the model version that the record names
 `score`        by that version's files
 `outcome`      by the policy that the record names, with the rules' reasons
+`reasons`      of alerts, the features' effects by the files of the version that decided
 """
 
 SHOWN_MOST: Final = 100

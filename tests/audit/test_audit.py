@@ -93,6 +93,10 @@ def shown(found):
     return by_transaction
 
 
+def alerting(decision):
+    return decision.outcome is not Outcome.APPROVE
+
+
 def test_an_honest_journal_has_no_difference_in_any_layer(audited, honest):
     code, found, error = audited(honest)
     assert (code, found["different"], found["differences"]) == (cli.DONE, 0, []), error
@@ -100,6 +104,7 @@ def test_an_honest_journal_has_no_difference_in_any_layer(audited, honest):
     assert found["compared"] == COUNT == decisions
     for layer in ("history", "sweep", "features", "score", "outcome"):
         assert found[f"{layer}_compared"] == decisions, layer
+    assert found["reasons_compared"] == len([n for n in honest.at(Decision) if alerting(honest.entries[n])]) > 10
     assert found["intake_compared"] == len(honest.entries)
     assert found["transaction_compared"] == len(honest.entries) - 1, "all but the policy that no message brought"
     assert (found["first_sequence"], found["last_sequence"]) == (0, len(honest.entries) - 1)
@@ -148,7 +153,8 @@ def test_each_changed_record_shows_in_its_layer_with_its_cause_and_nowhere_else(
     assert {cause for (layer, _), cause in first.items() if layer == "features"} == {Cause.FOLLOWS}
     assert {layer for layer, _ in first} == {"history", "sweep", "features"}
     assert told[ids[40]] == {("score", "version 1"): Cause.RECORD}
-    assert told[ids[70]] == {("outcome", "outcome"): Cause.RECORD}
+    assert told[ids[70]].pop(("outcome", "outcome")) is Cause.RECORD
+    assert {(layer, cause) for (layer, _), cause in told[ids[70]].items()} == {("reasons", Cause.FOLLOWS)}
     assert told[ids[100]][("outcome", "policy_version")] is Cause.POLICY
     assert told[ids[130]].pop(("transaction", "amount_minor")) is Cause.RECORD
     assert set(told[ids[130]].values()) <= {Cause.FOLLOWS}

@@ -47,6 +47,11 @@ def known(compared=1000, different=1, layers=(), **more):
         (found("score", ulps=2), known(layers=["history"]), Cause.FOLLOWS),
         (found("outcome"), known(), Cause.RECORD),
         (found("outcome"), known(layers=["score"]), Cause.FOLLOWS),
+        (found("reasons"), known(), Cause.RECORD),
+        (found("reasons"), known(layers=["outcome"]), Cause.FOLLOWS),
+        (found("reasons", ulps=9), known(same_host=False), Cause.HOST),
+        (found("reasons"), known(different=700), Cause.FILES),
+        (found("reasons"), known(as_exported=False), Cause.FILES),
         (found("outcome", "policy_version"), known(), Cause.POLICY),
     ],
 )

@@ -11,11 +11,12 @@ import pytest
 from audit.compare import SCORER_ROWS, compare
 from audit.models import Versions, inputs
 from audit.report import SHOWN_MOST, Report
-from features.declaration import DECLARATION, HISTORY_NAMES, fingerprint
-from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
+from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from plumbline.decision import MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome, Reason, Score, Source
 from plumbline.errors import FingerprintMismatch, ModelVersionNotFound
 from plumbline.policy import DEFAULT_POLICY, decide
 from plumbline.transaction import Transaction
+from streaming.deciding import strongest
 from tests.fakes import NOW, payment
 
 RECOMPUTED = ("history", "features", "score", "outcome")
@@ -28,6 +29,9 @@ class SumModel:
     declaration = DECLARATION
 
     def call(self, signature: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
+        if signature == "explain":
+            spread = np.arange(len(FEATURE_NAMES)) * 7
+            return {"effects": ((given["history"][:, :1] + spread) % 101 / 10 - 5).astype(np.float32)}
         assert signature == "transform"
         return {"total": given["history"].sum(axis=1).astype(np.float32), "amount": given["amount_minor"]}
 
@@ -47,7 +51,9 @@ def honest(rows: int) -> tuple[list[tuple[int, Decision]], np.ndarray]:
     """Numbered decisions as a scorer would have made them, and their histories."""
     history = np.random.default_rng(1).integers(0, 1000, (rows, len(HISTORY_NAMES)))
     transactions = [msgspec.convert(payment(n), Transaction) for n in range(rows)]
-    scores = SumModel().score(inputs(transactions, history)).tolist()
+    given = inputs(transactions, history)
+    scores = SumModel().score(given).tolist()
+    features = strongest(SumModel().call("explain", given)["effects"], FEATURE_NAMES)
     decisions = []
     for n, (transaction, score) in enumerate(zip(transactions, scores, strict=True)):
         outcome, reasons = decide(transaction, score, DEFAULT_POLICY)
@@ -59,7 +65,7 @@ def honest(rows: int) -> tuple[list[tuple[int, Decision]], np.ndarray]:
             scores=(Score(1, score),),
             policy_version=DEFAULT_POLICY.version,
             outcome=outcome,
-            reasons=reasons,
+            reasons=reasons + (features[n] if outcome is not Outcome.APPROVE else ()),
             decided_at=NOW,
         )
         decisions.append((n + 10, decision))
@@ -75,7 +81,7 @@ def compared(decisions: Sequence[tuple[int, Decision]], history: np.ndarray, fou
 
 def of(counts: dict[str, int]) -> dict[str, int]:
     """The layers that `compare` is about."""
-    assert all(count == 0 for layer, count in counts.items() if layer not in RECOMPUTED)
+    assert all(count == 0 for layer, count in counts.items() if layer not in {*RECOMPUTED, "reasons"})
     return {layer: counts[layer] for layer in RECOMPUTED}
 
 
@@ -89,6 +95,7 @@ def tampered(at: int, **changes: Any) -> Report:
 def test_honest_decisions_agree_in_every_layer() -> None:
     report = compared(*honest(20))
     assert of(report.compared) == dict.fromkeys(RECOMPUTED, 20)
+    assert report.compared["reasons"] == sum(each.outcome is not Outcome.APPROVE for _, each in honest(20)[0]) > 5
     assert report.decisions == 20
     assert report.policies == {"default": 20}
     assert report.fingerprints == {fingerprint(): 20}
@@ -186,17 +193,86 @@ def test_the_recomputed_transaction_is_what_score_and_outcome_follow_from() -> N
 def test_another_rule_in_the_record_is_a_difference_of_the_outcome() -> None:
     report = tampered(5, reasons=(Reason("rule", "declined_account"), Reason("feature", "amount_log", 0.5)))
     assert of(report.different) == {"history": 0, "features": 0, "score": 0, "outcome": 1}
-    was = honest(20)[0][5][1].reasons
-    told = report.differences[0]
+    was = [each for each in honest(20)[0][5][1].reasons if each.kind != "feature"]
+    told = next(each for each in report.differences if each.layer == "outcome")
     assert (told.name, told.journaled) == ("reasons", "declined_account")
     assert told.recomputed == (", ".join(each.code for each in was) or "none")
+
+
+def alerts(outcome_is_alert: bool = True) -> list[int]:
+    """Where among 20 honest decisions alerts stand, or where none do."""
+    found = honest(20)[0]
+    return [n for n, (_, each) in enumerate(found) if (each.outcome is not Outcome.APPROVE) is outcome_is_alert]
+
+
+def with_reasons(at: int, *reasons: Reason) -> Report:
+    """A decision whose reasons but for those of its rules are others."""
+    rules = tuple(each for each in honest(20)[0][at][1].reasons if each.kind != "feature")
+    return tampered(at, reasons=(*rules, *reasons))
+
+
+def features_of(at: int) -> list[Reason]:
+    return [each for each in honest(20)[0][at][1].reasons if each.kind == "feature"]
+
+
+def test_an_effect_that_is_one_ulp_off_shows_in_the_reasons_alone() -> None:
+    at = alerts()[2]
+    first, *others = features_of(at)
+    off = float(np.nextafter(np.float32(first.effect), np.float32(0)))
+    report = with_reasons(at, Reason("feature", first.code, off), *others)
+    assert of(report.different) == dict.fromkeys(RECOMPUTED, 0)
+    (told,) = report.differences
+    assert (told.layer, told.name, told.distance_ulps, told.model_version) == ("reasons", first.code, 1, 1)
+    assert told.journaled.endswith(f"({np.float32(off)})")
+
+
+def test_an_effect_that_is_no_float32_shows_whole() -> None:
+    at = alerts()[0]
+    first, *others = features_of(at)
+    (told,) = with_reasons(at, Reason("feature", first.code, 0.1), *others).differences
+    assert (told.journaled, told.distance_ulps) == ("0x3fb999999999999a (0.1)", None)
+
+
+def test_reasons_in_another_order_added_ones_and_left_out_ones_are_differences() -> None:
+    at = alerts()[1]
+    first, second, *others = features_of(at)
+    (told,) = with_reasons(at, second, first, *others).differences
+    assert (told.name, told.journaled.split(", ")[:2]) == ("order", [second.code, first.code])
+    (told,) = with_reasons(at, second, *others).differences
+    assert (told.name, told.journaled) == (first.code, "none")
+    (told,) = with_reasons(at, first, first, second, *others).differences
+    assert told.name == "order"
+    report = with_reasons(at, Reason("feature", "no_such_feature", 9.0), first, second, *others)
+    assert [(each.name, each.recomputed) for each in report.differences] == [("no_such_feature", "none")]
+
+
+def test_a_missing_explanation_is_believed_of_an_alert_and_of_nothing_else() -> None:
+    at = alerts()[0]
+    report = with_reasons(at, NOT_EXPLAINED)
+    assert (report.decisions_different, report.compared["reasons"]) == (0, len(alerts()))
+    assert with_reasons(at, NOT_EXPLAINED, features_of(at)[0]).different["reasons"] == 1
+    approved = with_reasons(alerts(False)[0], NOT_EXPLAINED)
+    assert [(each.layer, each.name) for each in approved.differences] == [("reasons", "not_explained")]
+    assert of(approved.different) == dict.fromkeys(RECOMPUTED, 0)
+
+
+def test_only_an_alert_that_was_scored_can_name_features() -> None:
+    at, stray = alerts(False)[0], Reason("feature", "amount_log", 0.5)
+    (told,) = with_reasons(at, stray).differences
+    assert (told.layer, told.name, told.recomputed) == ("reasons", "amount_log", "none")
+    transaction = honest(20)[0][at][1].transaction
+    outcome, _ = decide(transaction, None, DEFAULT_POLICY)
+    report = tampered(at, scores=(), outcome=outcome, reasons=(MODEL_UNAVAILABLE, stray))
+    assert [(each.layer, each.name) for each in report.differences] == [("reasons", "amount_log")]
 
 
 class Placed(SumModel):
     """A model that breaks the promise: a row's features depend on its place in the batch."""
 
     def call(self, signature: str, given: dict[str, Any]) -> dict[str, np.ndarray]:
-        return {"place": np.arange(len(given["history"]))}
+        return (
+            {"place": np.arange(len(given["history"]))} if signature == "transform" else super().call(signature, given)
+        )
 
 
 def test_the_two_sides_of_the_features_are_computed_apart() -> None:

@@ -102,6 +102,11 @@ def decisions(bank):
     return [n for n, each in enumerate(bank.journaled) if isinstance(each, Decision)]
 
 
+def named(bank, n):
+    """How many features a decision's reasons name."""
+    return sum(each.kind == "feature" for each in bank.journaled[n].reasons)
+
+
 def id_at(bank, n):
     return bank.journaled[n].transaction.transaction_id
 
@@ -117,7 +122,7 @@ def test_honest_decisions_come_out_the_same_in_every_field(bank, asked):
     for n in (at[0], at[-1], with_frauds[-1], with_archive[0], at[len(at) // 2]):
         code, found, error = asked(id_at(bank, n))
         assert (code, found["equal"], found["different"]) == (cli.DONE, True, 0), error
-        assert len(found["fields"]) == FIELDS
+        assert len(found["fields"]) == FIELDS + named(bank, n)
         assert [each for each in found["fields"] if each["journaled"] != each["recomputed"]] == []
         measured = {each["name"]: each["recomputed"] for each in found["fields"] if each["layer"] == "history"}
         assert list(measured) == list(HISTORY_NAMES)
@@ -163,8 +168,8 @@ def test_a_changed_record_differs_where_it_was_changed(bank, asked, what):
     assert (code, found["equal"]) == (cli.FAILED, False)
     differs = {(each["layer"], each["name"]) for each in found["fields"] if not each["equal"]}
     assert seen <= differs
-    # one changed measure may reach other features, a changed channel its own; nothing else differs
-    assert {layer for layer, _ in differs - seen} <= {"features"}
+    # one changed measure may reach other features, a changed channel its own, and only an alert has reasons
+    assert {layer for layer, _ in differs - seen} <= ({"reasons"} if what == "outcome" else {"features"})
 
 
 def test_a_decision_without_a_model_is_replayed_by_the_rules_alone(bank, asked):
@@ -217,4 +222,4 @@ def test_without_json_every_field_is_a_line(bank, asked, models, capsys):
     assert cli.run(["replay", id_at(bank, n), "--models-dir", str(models)]) == cli.DONE
     lines = capsys.readouterr().out.splitlines()
     assert lines[-1] == "equal"
-    assert sum(line.startswith("= ") for line in lines) == FIELDS
+    assert sum(line.startswith("= ") for line in lines) == FIELDS + named(bank, n)
