@@ -7,7 +7,7 @@ canary; an experiment has several arms, whose shares stay as they are until it i
 accounts away, or brings the champion before this one back; it is lawful at any time.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Final, Literal
 
@@ -138,6 +138,18 @@ def rolled_back(registry: Registry, version: int | None = None) -> Registry:
     *older, back = registry.former
     moves = {version: Placed("retired"), back: Placed("champion")}
     return replace(_moved(registry, moves), former=tuple(older))
+
+
+def taken_out(registry: Registry, versions: Collection[int]) -> Registry:
+    """Without faulty arms and shadows, as the guard takes them out; an experiment ends when an arm of it goes.
+
+    A version that is neither any more stays where it is.
+    """
+    for version in sorted(set(versions) & set(registry.at("canary"))):
+        if registry.of(version).stage == "canary":
+            registry = rolled_back(registry, version)
+    shadows = set(versions) & set(registry.at("shadow"))
+    return _moved(registry, dict.fromkeys(shadows, Placed("retired")))
 
 
 def experimenting(registry: Registry, name: str, arms: Mapping[int, int]) -> Registry:

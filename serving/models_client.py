@@ -50,6 +50,18 @@ def reload_models(
     calls, the first to load the version, the second to move the label. Raises ModelRefused when the server says no,
     ModelUnavailable when there is no answer within the deadline.
     """
+    _asked(
+        target,
+        HANDLE_RELOAD_CONFIG_REQUEST,
+        wire.ReloadConfigRequest(config=config_of(plans)),
+        wire.ReloadConfigResponse,
+        deadline_ms,
+        credentials,
+    )
+
+
+def config_of(plans: Sequence[ModelPlan]) -> wire.ModelServerConfig:
+    """The configuration that says these plans: what the call carries, and, as text, what a server's file would hold."""
     config = wire.ModelServerConfig()
     config.model_config_list.SetInParent()
     for plan in plans:
@@ -60,14 +72,7 @@ def reload_models(
             model.model_version_policy.specific.versions.extend(plan.versions)
         else:
             model.model_version_policy.latest.num_versions = plan.newest
-    _asked(
-        target,
-        HANDLE_RELOAD_CONFIG_REQUEST,
-        wire.ReloadConfigRequest(config=config),
-        wire.ReloadConfigResponse,
-        deadline_ms,
-        credentials,
-    )
+    return config
 
 
 def model_versions(

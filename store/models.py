@@ -101,12 +101,20 @@ def ask(
     return request
 
 
-def ask_alone(session: Session, *, kind: str, by: str, now_us: int, version: int | None, why: str) -> ModelRequest:
-    """File a request that needs nobody else, as a rollback is; by: a releaser, or `guard`. The caller commits."""
+def ask_alone(
+    session: Session, *, kind: str, by: str, now_us: int, version: int | None, why: str,
+    evidence: dict[str, Any] | None = None,
+) -> ModelRequest:  # fmt: skip
+    """File a request that needs nobody else, as a rollback or the end of an experiment; the caller commits.
+
+    by: a releaser, or `guard`; evidence: what it is asked for. Raises Refused, UserNotFound, ModelVersionNotFound.
+    """
     name = by if by == GUARD else releaser(session, by).email
+    if version is not None:
+        model_version(session, version)
     request = ModelRequest(
         kind=kind, version=version, to_stage="", per_mille=0, arms={}, name="", why=why, over=True, asked_by=name,
-        asked_at=now_us, expires_at=now_us + REQUEST_SECONDS * SECOND_US, state=APPROVED,
+        asked_at=now_us, expires_at=now_us + REQUEST_SECONDS * SECOND_US, state=APPROVED, evidence=evidence,
     )  # fmt: skip
     session.add(request)
     session.flush()
@@ -202,12 +210,17 @@ def finish(
     )
     if done.rowcount != 1:  # type: ignore[attr-defined] # of a cursor, as every UPDATE gives
         return False
+    add_changes(session, moved)
+    return True
+
+
+def add_changes(session: Session, moved: Sequence[ModelChange]) -> None:
+    """Add changes, and set the stages that they lead to; the caller commits."""
     for each in moved:
         session.add(each)
         version = model_version(session, each.version)
         version.stage, version.per_mille = each.to_stage, each.per_mille
     session.flush()
-    return True
 
 
 def refuse(session: Session, request: ModelRequest, now_us: int, evidence: dict[str, Any]) -> None:

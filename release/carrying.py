@@ -1,0 +1,193 @@
+"""Carries out what two people allowed, in steps that may all be done again: whoever is killed between two goes on.
+
+    check ─► files ─► available ─► parity ─► labels ─► published ─► in force ─► recorded ─► let go
+
+Nothing is remembered between steps but what the parts themselves hold: files, the model server, the control topic, the
+journal, SQL. The same command reads it all again, and so ends in the same state. SQL is written last and at one stroke,
+so the registry never says what is not in force; until then `plumbline models list` shows the difference.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import sqlalchemy as sa
+
+from plumbline.assignment import Assignment
+from plumbline.errors import ModelUnavailable, ModelVersionNotFound, Refused
+from release import recording, serving
+from release.assigning import assigned, same_effect
+from release.publishing import named, publish_once, wait_in_force
+from release.registering import verify_registered
+from release.serving import ModelServer
+from release.stages import Registry, Stage, experiment_stopped, experimenting, moves, promoted, rolled_back
+from release.state import last_published, registry_of
+from store.engine import transaction
+from store.model_tables import ModelRequest
+from store.models import APPROVED, DONE, GUARD, ask_alone, model_request, model_version
+
+STEPS: Final = ("check", "files", "available", "parity", "labels", "published", "in_force", "recorded", "let_go")
+SERVING: Final[frozenset[Stage]] = frozenset({"shadow", "canary", "champion"})
+
+Gate = Callable[[int], dict[str, Any]]
+"""Judges a version that is served, by its number; returns its evidence, or raises Refused."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """One installation: where SQL, Kafka, the model server and the versions' files are.
+
+    now_us: our clock; wait_seconds: how long a scorer may take to obey.
+    """
+
+    engine: sa.Engine
+    bootstrap: str
+    prefix: str
+    server: ModelServer
+    models: Path
+    now_us: Callable[[], int]
+    wait_seconds: float = 60.0
+
+
+def carry_out(
+    site: Site, request_id: int, gate: Gate, tell: Callable[[str], None] = lambda step: None
+) -> dict[str, Any]:
+    """Carry out a request that was allowed; returns what was checked. One that is done already changes nothing.
+
+    gate: asked about each version that is to answer from now on and did not, or not as that; tell: called with the name
+    of each step when it is done.
+    Raises Refused, with which the request is over when it can never succeed; Retryable when a part is away: then the
+    same call goes on later.
+    """
+    with transaction(site.engine) as session:
+        request = model_request(session, request_id)
+        if request.state == DONE:
+            return dict(request.evidence or {})
+        if request.state != APPROVED:
+            raise Refused(f"request {request_id} is {request.state}: only one that was allowed can be carried out")
+        before, published = registry_of(session), last_published(session)
+    try:
+        return _steps(site, request, before, published, gate, tell)
+    except (Refused, ModelVersionNotFound) as error:
+        with transaction(site.engine) as session:
+            recording.refuse(session, request, str(error), site.now_us())
+        raise
+
+
+def roll_back(
+    site: Site, version: int | None, *, by: str, why: str, tell: Callable[[str], None] = lambda step: None
+) -> dict[str, Any]:
+    """Take a canary's or an arm's accounts away, or bring the former champion back, as one person may.
+
+    by: a log-in, or `guard`. Nothing is gated: what comes back decided before. Raises as `carry_out`.
+    """
+    with transaction(site.engine) as session:
+        wish = ask_alone(session, kind="rollback", by=by, now_us=site.now_us(), version=version, why=why)
+        number = wish.id
+    return carry_out(site, number, _no_gate, tell)
+
+
+def record_taken_out(
+    site: Site, versions: set[int], *, assignment: str, why: str, evidence: dict[str, Any], by: str = GUARD
+) -> list[int]:
+    """Record that faulty arms or shadows were taken out by an assignment that is in force; the versions that moved.
+
+    For the guard, which publishes first and records afterwards. Requests for these versions that were not carried out
+    are over.
+    """
+    with transaction(site.engine) as session:
+        return recording.taken_out(
+            session, versions, by=by, assignment=assignment, why=why, evidence=evidence, now_us=site.now_us()
+        )
+
+
+def wanted(before: Registry, request: ModelRequest) -> Registry:
+    """The registry that a request asks for. Raises Refused, ModelVersionNotFound."""
+    match request.kind:
+        case "promote":
+            assert request.version is not None
+            return promoted(before, request.version, request.to_stage, request.per_mille)  # type: ignore[arg-type]
+        case "rollback":
+            return rolled_back(before, request.version)
+        case "experiment":
+            return experimenting(before, request.name, {int(each): share for each, share in request.arms.items()})
+        case "stop":
+            return experiment_stopped(before, request.version)
+        case kind:
+            raise Refused(f"request {request.id} is a {kind}, which this release does not know")
+
+
+def _steps(
+    site: Site, request: ModelRequest, before: Registry, published: str, gate: Gate, tell: Callable[[str], None]
+) -> dict[str, Any]:
+    after = wanted(before, request)
+    tell("check")
+    answering = sorted(_answering(after) - _answering(before))
+    newly = [each.version for each in moves(before, after) if each.after.stage in SERVING and _newly(each)]
+    gated = newly if request.kind in {"promote", "experiment"} else []
+    with transaction(site.engine) as session:
+        for number in sorted({*answering, *gated}):
+            verify_registered(site.models, model_version(session, number))
+    tell("files")
+    evidence: dict[str, Any] = {**(request.evidence or {}), "files": "verified", "notes": []}
+    replaces = request.name if request.kind == "rollback" else "" if request.over else published
+    assignment = _assignment(before, after, request, replaces)
+    if assignment is not None:
+        _note(evidence, serving.make_available(site.server, before, assignment.versions))
+        tell("available")
+    evidence["parity"] = [gate(number) for number in gated]
+    tell("parity")
+    if assignment is not None:
+        _labelled(evidence, site.server, after)
+        tell("labels")
+        offset = publish_once(site.bootstrap, site.prefix, assignment)
+        tell("published")
+        wait_in_force(site.bootstrap, site.prefix, offset, site.wait_seconds)
+        evidence["assignment"] = msgspec.to_builtins(assignment)
+        tell("in_force")
+    name = "" if assignment is None else assignment.version
+    with transaction(site.engine) as session:
+        recording.record(session, request, before, after, name, evidence, site.now_us())
+    tell("recorded")
+    if assignment is not None:
+        try:
+            serving.let_go(site.server, after)
+        except (Refused, ModelUnavailable):
+            evidence["notes"].append("the server keeps versions that nobody needs: the next change lets them go")
+        tell("let_go")
+    return evidence
+
+
+def _labelled(evidence: dict[str, Any], server: ModelServer, after: Registry) -> None:
+    """Move the labels. What decides is the assignment by numbers, so a server without labels stops nothing."""
+    try:
+        _note(evidence, serving.move_labels(server, after))
+    except Refused as error:
+        _note(evidence, f"labels were not moved: {error}")
+
+
+def _assignment(before: Registry, after: Registry, request: ModelRequest, replaces: str) -> Assignment | None:
+    """What the scorer has to be told; None where nothing changes for it."""
+    wish, now = assigned(after, "wish", request.why, replaces), assigned(before, "now")
+    if wish is None or (now is not None and same_effect(wish, now) and not request.over):
+        return None
+    return named(wish, request.id)
+
+
+def _answering(registry: Registry) -> set[int]:
+    return {version for version, each in registry.placed.items() if each.stage in SERVING}
+
+
+def _newly(move: Any) -> bool:
+    return move.before is None or move.before.stage != move.after.stage
+
+
+def _note(evidence: dict[str, Any], note: str) -> None:
+    if note and note not in evidence["notes"]:
+        evidence["notes"].append(note)
+
+
+def _no_gate(version: int) -> dict[str, Any]:
+    raise AssertionError(f"a rollback asks no gate about version {version}")

@@ -1,0 +1,51 @@
+"""The newest decisions of the journal, from the broker or from a kept journal's files."""
+
+from collections import deque
+from contextlib import closing
+from pathlib import Path
+from typing import Final
+
+from kafka import TopicPartition
+
+from archive.kept import KeptJournal
+from plumbline import journal
+from plumbline.decision import Decision
+from plumbline.names import Topic
+from streaming.kafka import end_offsets, reader
+
+POLL_MS: Final = 200
+CHUNK_ENTRIES: Final = 2048
+
+
+def newest_decisions(bootstrap: str, prefix: str, count: int) -> list[Decision]:
+    """At most `count` of the newest decisions, oldest first. Raises BrokerUnavailable, NotFound."""
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    end = end_offsets(bootstrap, [partition.topic])[partition]
+    back = 2 * count
+    while True:  # labels, other entries and transactions' marks lie between decisions, nobody knows how many
+        first = max(0, end - back)
+        found = _decisions(bootstrap, partition, first, end, count)
+        if len(found) == count or first == 0:
+            return list(found)
+        back *= 4
+
+
+def kept_decisions(folder: Path, count: int) -> list[Decision]:
+    """The same from a kept journal. Raises InvalidArchive for a block that was changed."""
+    found: deque[Decision] = deque(maxlen=count)
+    for chunk in KeptJournal(folder).chunks():
+        entries = (journal.decode(each.value) for each in chunk if each.value is not None)
+        found.extend(each for each in entries if isinstance(each, Decision))
+    return list(found)
+
+
+def _decisions(bootstrap: str, partition: TopicPartition, first: int, end: int, count: int) -> deque[Decision]:
+    found: deque[Decision] = deque(maxlen=count)
+    if first >= end:
+        return found
+    with closing(reader(bootstrap, {partition: first}, most_records=CHUNK_ENTRIES)) as consumer:
+        while consumer.position(partition) < end:
+            for records in consumer.poll(timeout_ms=POLL_MS).values():
+                entries = (journal.decode(each.value) for each in records if each.offset < end)
+                found.extend(each for each in entries if isinstance(each, Decision))
+    return found
