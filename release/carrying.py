@@ -134,13 +134,15 @@ def _steps(
     evidence: dict[str, Any] = {**(request.evidence or {}), "files": "verified", "notes": []}
     replaces = request.name if request.kind == "rollback" else "" if request.over else published
     assignment = _assignment(before, after, request, replaces)
+    urgent = request.kind == "rollback"
     if assignment is not None:
-        _note(evidence, serving.make_available(site.server, before, assignment.versions))
+        _available(evidence, site.server, before, assignment, urgent=urgent)
         tell("available")
     evidence["parity"] = [gate(number) for number in gated]
     tell("parity")
     if assignment is not None:
-        _labelled(evidence, site.server, after)
+        if not urgent:  # labels can wait, accounts cannot
+            _labelled(evidence, site.server, after)
         tell("labels")
         offset = publish_once(site.bootstrap, site.prefix, assignment)
         tell("published")
@@ -158,6 +160,18 @@ def _steps(
             evidence["notes"].append("the server keeps versions that nobody needs: the next change lets them go")
         tell("let_go")
     return evidence
+
+
+def _available(
+    evidence: dict[str, Any], server: ModelServer, before: Registry, assignment: Assignment, *, urgent: bool
+) -> None:
+    """Have the versions served. A server that says nothing does not hold up a rollback: the scorer judges by itself."""
+    try:
+        _note(evidence, serving.make_available(server, before, assignment.versions))
+    except ModelUnavailable as error:
+        if not urgent:
+            raise
+        _note(evidence, f"the model server was not asked: {error}")
 
 
 def _labelled(evidence: dict[str, Any], server: ModelServer, after: Registry) -> None:

@@ -38,7 +38,7 @@ def publish_once(bootstrap: str, prefix: str, assignment: Assignment) -> int:
 
 
 def newest_assignment(bootstrap: str, prefix: str) -> tuple[int, Assignment] | None:
-    """The newest assignment on the control topic, and its offset; None where there is none. Raises BrokerUnavailable."""
+    """The newest assignment on the control topic and its offset; None where there is none. Raises BrokerUnavailable."""
     partition = TopicPartition(prefix + Topic.CONTROL.value, 0)
     end = end_offsets(bootstrap, [partition.topic])[partition]
     found: tuple[int, Assignment] | None = None

@@ -14,7 +14,7 @@ from typing import Final
 import grpc
 from google.protobuf import text_format
 
-from plumbline.errors import ModelRefused, ModelUnavailable, Refused
+from plumbline.errors import ModelRefused, Refused
 from release.stages import Registry
 from serving.models_client import ModelPlan, config_of, model_versions, reload_models
 
@@ -27,25 +27,21 @@ BY_FILE: Final = "the server takes no configuration by call (UNIMPLEMENTED): its
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """Where the model is served, and the folder of its versions as the server sees it."""
+    """Where the model is served, the folder of its versions as the server sees it, and how long one may take to load."""
 
     target: str
     model_name: str
     base_path: str
     deadline_ms: int
+    load_seconds: float = LOAD_SECONDS
 
 
 def labels(registry: Registry) -> dict[str, int]:
-    """Which version each label names: `champion`, `canary`, `shadow`; with several arms or shadows their numbers too."""
+    """Which version each label names: `champion`, `canary`, `shadow`; several have their numbers."""
     found = {} if registry.champion is None else {"champion": registry.champion}
     arms, shadows = registry.at("canary"), registry.at("shadow")
-    if registry.experiment:
-        found |= {f"arm-{version}": version for version in arms}
-    else:
-        found |= {"canary": version for version in arms}
-    if len(shadows) == 1:
-        return found | {"shadow": shadows[0]}
-    return found | {f"shadow-{version}": version for version in shadows}
+    found |= {f"arm-{version}" if registry.experiment else "canary": version for version in arms}
+    return found | {f"shadow-{version}" if len(shadows) > 1 else "shadow": version for version in shadows}
 
 
 def needed(registry: Registry) -> list[int]:
@@ -108,7 +104,7 @@ def _reload(server: ModelServer, versions: list[int], named: Mapping[str, int]) 
 
 def _wait(server: ModelServer, versions: set[int], note: str) -> None:
     """Until all are available. Without a configuration by call there is nothing to wait for."""
-    end = time.monotonic() + (0.0 if note else LOAD_SECONDS)
+    end = time.monotonic() + (0.0 if note else server.load_seconds)
     while True:
         states = model_versions(server.target, server.model_name, server.deadline_ms)
         waiting = {each for each in versions if each not in states or states[each].state != AVAILABLE}
@@ -120,24 +116,6 @@ def _wait(server: ModelServer, versions: set[int], note: str) -> None:
             raise Refused(f"the server at {server.target} does not load version {number}: {found.message}")
         if time.monotonic() > end:
             state = "unknown to it" if found is None else found.state
-            why = f"; {note}" if note else f" after {LOAD_SECONDS:.0f} s"
+            why = f"; {note}" if note else f" after {server.load_seconds:.0f} s"
             raise Refused(f"version {number} is {state} on the server at {server.target}{why}")
         time.sleep(LOOK_SECONDS)
-
-
-def require_available(server: ModelServer, versions: Collection[int]) -> None:
-    """Raises Refused unless the server serves all of them now, ModelUnavailable when it does not answer."""
-    if missing := set(versions) - _available(server):
-        raise Refused(f"version {min(missing)} is not served at {server.target}")
-
-
-__all__ = [
-    "ModelServer",
-    "ModelUnavailable",
-    "config_text",
-    "labels",
-    "let_go",
-    "make_available",
-    "move_labels",
-    "needed",
-]

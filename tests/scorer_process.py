@@ -19,6 +19,7 @@ from plumbline.journal import DeadLetter
 from plumbline.names import Topic
 from streaming.kafka import close_producer, idempotent_producer, reader
 from streaming.known import Known
+from streaming.records import present_end
 from streaming.state import State
 
 PATIENCE_SECONDS = 90.0
@@ -124,6 +125,11 @@ class Journal:
     def until_answered(self, stream: Stream, seconds: float = PATIENCE_SECONDS) -> None:
         """Read on until every message of the stream has an entry."""
         self.until(lambda: sum(stream.sent.values()) <= len(self.sources()), "every message is answered", seconds)
+
+    def until_end(self) -> None:
+        """Read on to where the journal ends now."""
+        end = present_end(self._bootstrap, self._partition.topic.removesuffix(Topic.DECISIONS.value))
+        self.until(lambda: self._consumer.position(self._partition) >= end, f"entries before {end}")
 
     def until_more(self, count: int = 1) -> None:
         """Read on until there are so many entries more than now."""

@@ -1,9 +1,7 @@
 """`plumbline assign`: says which model versions decide from the next decision on, and which score beside them."""
 
 import json
-import re
 import time
-from decimal import Decimal
 from typing import Annotated
 
 import typer
@@ -38,15 +36,17 @@ def assign(
     import msgspec
 
     from plumbline.assignment import Assignment, parse
+    from plumbline.cli.shares import arm as parse_arm
     from plumbline.errors import InvalidControl, InvalidSetting
     from plumbline.settings import load
     from streaming.control import publish
 
     settings = load()
+    arms = [{"version": version, "per_mille": share} for version, share in map(parse_arm, arm or [])]
     named = name or f"assigned-{time.time_ns() // 1000}"
     fields = {
         "type": "assignment", "version": named, "decides": decides, "shadows": shadow or [],
-        "arms": [_arm(each) for each in arm or []], "kind": kind, "salt": salt, "why": why, "replaces": replaces,
+        "arms": arms, "kind": kind, "salt": salt, "why": why, "replaces": replaces,
     }  # fmt: skip
     try:
         assignment: Assignment = parse(msgspec.json.encode(fields))
@@ -55,19 +55,3 @@ def assign(
     offset = publish(settings.kafka_bootstrap, settings.topic_prefix, assignment)
     facts = msgspec.to_builtins(assignment) | {"offset": offset}
     print(json.dumps(facts) if as_json else f"assignment {named} is on its way to the scorer (offset {offset})")
-
-
-def _arm(given: str) -> dict[str, int]:
-    """An arm as its option says it; raises InvalidSetting.
-
-    >>> _arm("2=50"), _arm("2=0.1%")
-    ({'version': 2, 'per_mille': 50}, {'version': 2, 'per_mille': 1})
-    """
-    from plumbline.errors import InvalidSetting
-
-    found = re.fullmatch(r"(\d{1,16})=(\d{1,4}(?:\.\d{1,3})?)(%?)", given)
-    per_mille = Decimal(0) if found is None else Decimal(found[2]) * (10 if found[3] else 1)
-    if found is None or per_mille != int(per_mille):
-        allowed = "VERSION=PER_MILLE, such as 2=50, or a share in percent of at most one decimal, such as 2=0.1%"
-        raise InvalidSetting("assign", "--arm", given, allowed)
-    return {"version": int(found[1]), "per_mille": int(per_mille)}

@@ -4,6 +4,7 @@ import typer
 
 from plumbline.cli.models_export import export
 from plumbline.cli.models_registry import list_, register, show
+from plumbline.cli.models_releasing import carry_out, promote, rollback, withdraw
 
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, help="The registry of model versions, their releases, and the way back."
@@ -16,6 +17,7 @@ def models() -> None:
 
 
 app.command("list")(list_)
-app.command()(show)
-app.command()(register)
+for command in (show, register, promote, rollback, withdraw):
+    app.command()(command)
+app.command("carry-out")(carry_out)
 app.command()(export)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plumbline.assignment import Arm, Assignment, bucket, parse
-from plumbline.cli.assign import _arm
+from plumbline.cli.shares import arm
 from plumbline.errors import InvalidControl, InvalidSetting
 
 ACCOUNTS = [f"account-{n}" for n in range(20_000)]
@@ -68,10 +68,10 @@ def test_what_cannot_be_dealt_is_refused(wrong: dict[str, object]) -> None:
     ("given", "per_mille"), [("2=50", 50), ("2=0.1%", 1), ("2=12.5%", 125), ("2=100%", 1000), ("2=5.0", 5)]
 )
 def test_an_arm_on_the_command_line_is_a_share_of_a_thousand_or_in_percent(given, per_mille):
-    assert _arm(given) == {"version": 2, "per_mille": per_mille}
+    assert arm(given) == (2, per_mille)
 
 
 @pytest.mark.parametrize("given", ["2", "=5", "x=5", "2=0.05%", "2=1.5", "2=-1", "2=5%%", ""])
 def test_another_arm_is_refused_with_what_would_do(given):
     with pytest.raises(InvalidSetting, match=r"such as 2=50"):
-        _arm(given)
+        arm(given)

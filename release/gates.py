@@ -1,0 +1,56 @@
+"""What a version must pass before it answers: the parity gate on the newest journaled decisions there are."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from features.declaration import DECLARATION
+from features.grammar import decode
+from plumbline.decision import Decision
+from plumbline.errors import InvalidDeclaration
+from release.carrying import Gate
+from release.journaled import kept_decisions, newest_decisions
+from serving.client import ModelClient
+
+DEADLINE_LEAST_MS = 30_000
+"""A gate is in no hurry, and asks 512 rows at a time."""
+
+
+def parity_gate(
+    models: Path, client: ModelClient, bootstrap: str, prefix: str, *, kept: Path | None = None, few: bool = False
+) -> Gate:
+    """A gate that scores journaled decisions by files and by server; see `release.parity`.
+
+    models: folder of the versions; kept: a kept journal to take the decisions from, instead of the broker's; few:
+    whether fewer than 1,000 will do. The decisions are read, and TensorFlow is loaded, when it is first asked.
+    """
+    decisions: list[Decision] = []
+
+    def gate(version: int) -> dict[str, Any]:
+        from release.parity import ROWS, compare, require, rows_of
+        from training.export import declaration_of
+
+        if not decisions:
+            decisions.extend(newest_decisions(bootstrap, prefix, ROWS) if kept is None else kept_decisions(kept, ROWS))
+        folder = models / str(version)
+        rows = rows_of(decisions, declaration_of(folder), _measures(models))
+        found = compare(folder, version, rows, client)
+        require(found, few=few)
+        facts: dict[str, Any] = msgspec.to_builtins(found)
+        return facts | {"source": "journal" if kept is None else "kept journal"}
+
+    return gate
+
+
+def _measures(models: Path) -> Mapping[str, Sequence[str]]:
+    """Names of the measures of every declaration that is known here, by fingerprint."""
+    found = {DECLARATION.fingerprint: DECLARATION.history_names}
+    for file in models.glob("*/assets.extra/declaration.json"):
+        try:
+            declared = decode(file.read_bytes())
+        except (OSError, InvalidDeclaration):
+            continue  # of a version that nobody asked about; whoever does hears of it
+        found[declared.fingerprint] = declared.history_names
+    return found

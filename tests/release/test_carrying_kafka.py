@@ -1,0 +1,279 @@
+"""Real releases: a broker, a scorer, a model server and two people; and what happens when a step fails or is killed."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sqlalchemy as sa
+
+from features.declaration import FEATURE_NAMES, HISTORY_NAMES
+from plumbline.assignment import Arm
+from plumbline.cli import main as cli
+from plumbline.journal import AssignmentApplied, Rejected
+from release.carrying import STEPS
+from serving.columns import NUMBERS
+from serving.models_client import model_versions
+from store.engine import transaction
+from store.models import DONE, REFUSED, changes, model_request, newest_requests
+from tests.declared_model import declared_models
+from tests.release.conftest import add_people
+from tests.scorer_site import Site
+from tests.serving_process import ModelServer
+
+ROWS = 1100
+VERSIONS = (1, 2, 3)
+
+
+class Installation:
+    """Everything that runs, once for all tests here; the server has its own copies of the versions."""
+
+    def __init__(self, folder: Path, made: Path, kafka, prefix: str, server: ModelServer, served: Path) -> None:
+        from plumbline.settings import load
+        from store.engine import open_engine
+        from store.schema import migrate
+
+        self.folder, self.server, self.served = folder, server, served
+        self.models = folder / "data" / "models" / "plumbline"
+        for number in VERSIONS:
+            for base in (self.models, served):
+                copied(made / "1", base, number)
+        server.wait_for("serving")
+        self.site = Site(
+            kafka.bootstrap, prefix, server.target, folder, model_server_base_path=served, model_deadline_ms=10_000
+        )
+        self.scorer = self.site.scorer()
+        self.scorer.wait_for("leading")
+        os.environ.update(self.site.environ)
+        self.engine: sa.Engine = open_engine(load())
+        migrate(self.engine)
+        add_people(self.engine)
+        self.site.pay(ROWS)
+        self.site.journal.until_answered(self.site.stream)
+
+    def applied(self) -> list[AssignmentApplied]:
+        """Assignments in force so far, oldest first."""
+        self.site.journal.until_end()
+        found = [entry for _, entry in self.site.journal.entries if isinstance(entry, AssignmentApplied)]
+        return [each for each in found if each.assignment is not None]
+
+    def stages(self) -> dict[int, tuple[str, int]]:
+        """Stage and share of every version."""
+        from release.state import registry_of
+
+        with transaction(self.engine) as session:
+            return {number: (each.stage, each.per_mille) for number, each in registry_of(session).placed.items()}
+
+    def pays(self) -> list:
+        """What is decided from here on."""
+        before = len(self.site.journal.decisions())
+        self.site.pay(200)
+        self.site.journal.until(lambda: len(self.site.journal.decisions()) >= before + 200, "200 more decisions")
+        return self.site.journal.decisions()[before:]
+
+
+def copied(source: Path, base: Path, number: int) -> None:
+    """A version with the same graph under another number; it appears whole, as an export does."""
+    base.mkdir(parents=True, exist_ok=True)
+    shutil.copytree(source, base / f".{number}")
+    card = base / f".{number}" / "assets.extra" / "plumbline.json"
+    card.write_text(json.dumps({**json.loads(card.read_text()), "version": number}))
+    (base / f".{number}").rename(base / str(number))
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory, kafka):
+    kept = dict(os.environ)
+    folder = tmp_path_factory.mktemp("release")
+    served = folder / "served"
+    served.mkdir()
+    with ModelServer(served, folder / "serve.log") as server:
+        made = declared_models(tmp_path_factory)
+        found = Installation(folder, made, kafka, f"t{os.urandom(6).hex()}.", server, served)
+        yield found
+        found.site.close()
+        found.engine.dispose()
+    os.environ.clear()
+    os.environ.update(kept)
+
+
+@pytest.fixture
+def run(bank, capsys):
+    def command(*words):
+        code = cli.run(["models", *map(str, words)])
+        written = capsys.readouterr()
+        return code, written.out, written.err
+
+    return command
+
+
+def released(run, version, to, *more):
+    """Ada asks, Bob allows."""
+    assert run("promote", version, "--to", to, "--by", "ada@bank.example", *more)[0] == cli.DONE
+    return run("promote", version, "--to", to, "--by", "bob@bank.example", "--approve", "--json", *more)
+
+
+def test_a_version_comes_in_by_two_people_and_goes_again(bank, run):
+    for number in VERSIONS:
+        assert run("register", number)[0] == cli.DONE
+    code, _, err = run("promote", 2, "--to", "champion", "--by", "cy@bank.example")
+    assert (code, "cy@bank.example is analyst" in err) == (cli.FAILED, True)
+    assert run("promote", 1, "--to", "champion", "--by", "ada@bank.example")[0] == cli.DONE
+    code, _, err = run("promote", 1, "--to", "champion", "--by", "ADA@bank.example", "--approve")
+    assert (code, "a second person must" in err) == (cli.FAILED, True)
+    code, out, err = run("promote", 1, "--to", "champion", "--by", "bob@bank.example", "--approve", "--json")
+    assert code == cli.DONE, err
+    gate = json.loads(out)["parity"][0]
+    assert (gate["compared"], gate["different_scores"], gate["different_features"]) == (ROWS, 0, 0)
+    assert gate["features"] == len(FEATURE_NAMES)
+    first = bank.applied()[-1].assignment
+    assert (first.decides, first.arms, first.shadows) == (1, (), ())
+    assert released(run, 2, "shadow", "--why", "a new window")[0] == cli.DONE
+    assert released(run, 2, "canary", "--share", "5%")[0] == cli.DONE
+    assigned = bank.applied()[-1].assignment
+    assert (assigned.decides, assigned.arms, assigned.kind) == (1, (Arm(2, 50),), "canary")
+    assert released(run, 2, "canary", "--share", "50%")[0] == cli.DONE
+    decided = bank.pays()
+    assert {each.route for each in decided} == {"champion", "canary"}
+    states = model_versions(bank.server.target, "plumbline", 10_000)
+    assert {number for number, each in states.items() if each.state == "AVAILABLE"} == {1, 2}
+    assert released(run, 2, "champion")[0] == cli.DONE
+    assert bank.stages() == {1: ("retired", 0), 2: ("champion", 0), 3: ("candidate", 0)}
+    assert {each.scores[0].model_version for each in bank.pays()} == {2}
+    code, out, err = run("rollback", "--by", "eve@bank.example", "--why", "too many reviews", "--json")
+    assert code == cli.DONE, err
+    assert bank.stages() == {1: ("champion", 0), 2: ("retired", 0), 3: ("candidate", 0)}
+    assert {each.scores[0].model_version for each in bank.pays()} == {1}
+    with transaction(bank.engine) as session:
+        history = [(each.from_stage, each.to_stage, each.asked_by, each.approved_by) for each in changes(session, 2)]
+    people = ("ada@bank.example", "bob@bank.example")
+    assert history[1:] == [
+        ("candidate", "shadow", *people), ("shadow", "canary", *people), ("canary", "canary", *people),
+        ("canary", "champion", *people), ("champion", "retired", "eve@bank.example", ""),
+    ]  # fmt: skip
+
+
+def test_a_server_that_computes_other_bits_is_refused(bank, run):
+    """One weight of the version's copy on the server is another one; its files here are as they were."""
+    graph = bank.served / "3" / "saved_model.pb"
+    raw = graph.read_bytes()
+    width = len(HISTORY_NAMES) + len(NUMBERS) - 1
+    weights = np.random.default_rng(5).integers(-100, 100, (width, len(FEATURE_NAMES)))
+    assert raw.count(weights.tobytes()) >= 1
+    other = weights.copy()
+    other[-1, 0] += 1
+    graph.write_bytes(raw.replace(weights.tobytes(), other.tobytes()))
+    before, applied = bank.stages(), len(bank.applied())
+    code, _, err = released(run, 3, "shadow")
+    assert code == cli.FAILED
+    assert "version 3 at" in err
+    assert f"of {ROWS} scores" in err or "of 1" in err
+    assert "is not what its files are" in err
+    assert (bank.stages(), len(bank.applied())) == (before, applied), "nothing of it came into force"
+    with transaction(bank.engine) as session:
+        request = newest_requests(session, 1)[0]
+        assert (request.state, "is not what its files are" in request.evidence["error"]) == (REFUSED, True)
+
+
+def test_changed_files_and_unserved_versions_are_refused(bank, run, another_number):
+    another_number(4)
+    assert run("register", 4)[0] == cli.DONE
+    code, _, err = released(run, 4, "shadow", "--wait-seconds", 1)
+    assert code == cli.FAILED
+    assert "version 4 is unknown to it" in err
+    file = bank.models / "4" / "saved_model.pb"
+    raw = bytearray(file.read_bytes())
+    raw[100] ^= 1
+    file.write_bytes(raw)
+    code, _, err = released(run, 4, "shadow")
+    assert code == cli.FAILED
+    assert "saved_model.pb was changed or is gone" in err
+
+
+@pytest.fixture
+def another_number(bank):
+    def add(number):
+        copied(bank.models / "1", bank.models, number)
+
+    return add
+
+
+def test_too_few_rows_prove_nothing(bank, run, monkeypatch):
+    monkeypatch.setattr("release.parity.LEAST", 10_000_000)
+    code, _, err = released(run, 2, "shadow")
+    assert code == cli.FAILED
+    assert "--few" in err
+    assert released(run, 2, "shadow", "--few")[0] == cli.DONE
+
+
+KILLED = """
+import os, signal, sys, time
+from plumbline.cli.models_site import site
+from release.carrying import carry_out
+
+def tell(step):
+    if step == sys.argv[2]:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+with site() as (place, _):
+    carry_out(place, int(sys.argv[1]), lambda version: {}, tell)
+"""
+
+
+def test_killed_after_any_step_the_same_command_goes_on_and_ends_in_the_same_state(bank, run):
+    released(run, 2, "canary", "--share", "5")
+    run("promote", 2, "--to", "canary", "--share", "70", "--by", "ada@bank.example")
+    with transaction(bank.engine) as session:
+        from store.models import approve
+
+        request = newest_requests(session, 1)[0].id
+        approve(session, request, by="bob@bank.example", now_us=request)
+    applied = len(bank.applied())
+    for step in STEPS[:-1]:
+        ended = subprocess.run([sys.executable, "-c", KILLED, str(request), step], check=False)
+        assert ended.returncode == -signal.SIGKILL, step
+    listed = json.loads(run("list", "--json")[1])
+    assert listed["approved"] == [], "it was recorded before the last kill"
+    for _ in range(2):
+        assert run("carry-out", request)[0] == cli.DONE
+        assert run("promote", 2, "--to", "canary", "--share", "70", "--by", "bob@bank.example", "--approve")[0] == 0
+    assert bank.stages()[2] == ("canary", 70)
+    with transaction(bank.engine) as session:
+        assert model_request(session, request).state == DONE
+        assert [each.per_mille for each in changes(session, 2)][-2:] == [5, 70]
+    found = bank.applied()[applied:]
+    assert [each.assignment.arms for each in found] == [(Arm(2, 70),)], "it came into force once"
+
+
+def test_what_somebody_assigned_by_hand_is_not_undone_unasked(bank, run):
+    assert cli.run(["assign", "--decides", "1", "--name", "by-hand"]) == cli.DONE
+    bank.site.journal.until(lambda: bank.applied()[-1].assignment.version == "by-hand", "the assignment by hand")
+    code, _, err = released(run, 2, "canary", "--share", "80")
+    assert code == cli.FAILED
+    assert "the scorer refused the assignment" in err
+    bank.site.journal.until_end()
+    assert any(isinstance(entry, Rejected) for _, entry in bank.site.journal.entries)
+    assert bank.stages()[2] == ("canary", 70)
+    assert released(run, 2, "canary", "--share", "80", "--over")[0] == cli.DONE
+    assert bank.applied()[-1].assignment.arms == (Arm(2, 80),)
+
+
+def test_a_scorer_that_is_down_leaves_the_request_open(bank, run):
+    bank.scorer.kill()
+    asked = run("promote", 2, "--to", "champion", "--by", "ada@bank.example")
+    assert asked[0] == cli.DONE
+    with transaction(bank.engine) as session:
+        request = newest_requests(session, 1)[0].id
+    code, _, err = run("promote", 2, "--to", "champion", "--by", "bob@bank.example", "--approve", "--wait-seconds", "1")
+    assert code == cli.FAILED
+    assert "no scorer took it within 1 s" in err
+    assert bank.stages()[2] == ("canary", 80)
+    bank.scorer = bank.site.scorer()
+    bank.scorer.wait_for("leading")
+    assert run("carry-out", request)[0] == cli.DONE
+    assert bank.stages()[2] == ("champion", 0)
