@@ -14,9 +14,6 @@ from release.carrying import Gate
 from release.journaled import kept_decisions, newest_decisions
 from serving.client import ModelClient
 
-DEADLINE_LEAST_MS = 30_000
-"""A gate is in no hurry, and asks 512 rows at a time."""
-
 
 def parity_gate(
     models: Path, client: ModelClient, bootstrap: str, prefix: str, *, kept: Path | None = None, few: bool = False

@@ -19,6 +19,8 @@ from release.stages import Registry
 from serving.models_client import ModelPlan, config_of, model_versions, reload_models
 
 LOAD_SECONDS: Final = 180.0
+DEADLINE_LEAST_MS: Final = 30_000
+"""Of one call: a release is in no hurry, and a gate asks 512 rows at a time."""
 LOOK_SECONDS: Final = 0.1
 AVAILABLE: Final = "AVAILABLE"
 GONE: Final = frozenset({"END", "UNLOADING"})
@@ -27,13 +29,17 @@ BY_FILE: Final = "the server takes no configuration by call (UNIMPLEMENTED): its
 
 @dataclass(frozen=True, slots=True)
 class ModelServer:
-    """Where the model is served, the folder of its versions as the server sees it, and how long one may take to load."""
+    """Where the model is served, and the folder of its versions as the server sees it.
+
+    deadline_ms: of one call; load_seconds: how long a version may take to load; credentials: for TLS, None: without.
+    """
 
     target: str
     model_name: str
     base_path: str
     deadline_ms: int
     load_seconds: float = LOAD_SECONDS
+    credentials: grpc.ChannelCredentials | None = None
 
 
 def labels(registry: Registry) -> dict[str, int]:
@@ -86,14 +92,14 @@ def config_text(server: ModelServer, registry: Registry) -> str:
 
 
 def _available(server: ModelServer) -> set[int]:
-    states = model_versions(server.target, server.model_name, server.deadline_ms)
+    states = model_versions(server.target, server.model_name, server.deadline_ms, server.credentials)
     return {version for version, each in states.items() if each.state == AVAILABLE}
 
 
 def _reload(server: ModelServer, versions: list[int], named: Mapping[str, int]) -> str:
     plan = ModelPlan(server.model_name, server.base_path, versions, labels=named)
     try:
-        reload_models(server.target, [plan], server.deadline_ms)
+        reload_models(server.target, [plan], server.deadline_ms, server.credentials)
     except ModelRefused as error:
         cause = error.__cause__
         if isinstance(cause, grpc.RpcError) and cause.code() is grpc.StatusCode.UNIMPLEMENTED:
@@ -106,7 +112,7 @@ def _wait(server: ModelServer, versions: set[int], note: str) -> None:
     """Until all are available. Without a configuration by call there is nothing to wait for."""
     end = time.monotonic() + (0.0 if note else server.load_seconds)
     while True:
-        states = model_versions(server.target, server.model_name, server.deadline_ms)
+        states = model_versions(server.target, server.model_name, server.deadline_ms, server.credentials)
         waiting = {each for each in versions if each not in states or states[each].state != AVAILABLE}
         if not waiting:
             return

@@ -3,7 +3,7 @@
 import typer
 
 from plumbline.cli.models_export import export
-from plumbline.cli.models_registry import list_, register, show
+from plumbline.cli.models_registry import config, list_, register, show
 from plumbline.cli.models_releasing import carry_out, promote, rollback, withdraw
 
 app = typer.Typer(
@@ -17,7 +17,7 @@ def models() -> None:
 
 
 app.command("list")(list_)
-for command in (show, register, promote, rollback, withdraw):
+for command in (show, register, promote, rollback, withdraw, config):
     app.command()(command)
 app.command("carry-out")(carry_out)
 app.command()(export)

@@ -126,3 +126,19 @@ def _tell(version: "ModelVersion") -> None:
         print(f"  {name:<28}{int(found['rows']):>9,} rows {int(found['frauds']):>7,} frauds  {quality}")
     for name, digest in version.files.items():
         print(f"  {digest[:16]}  {name}")
+
+
+def config(as_json: AsJson = False) -> None:
+    """Print what the registry wishes as a `model_config_list`, for a server that reads a configuration file."""
+    from plumbline.cli.models_site import model_server
+    from release.serving import config_text, labels, needed
+    from release.state import registry_of
+    from store.engine import transaction
+
+    with opened() as (engine, settings), transaction(engine) as session:
+        registry = registry_of(session)
+        text = config_text(model_server(settings), registry)
+    if as_json:
+        print(json.dumps({"text": text, "versions": needed(registry), "labels": labels(registry)}))
+    else:
+        print(text, end="")

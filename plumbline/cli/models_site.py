@@ -24,13 +24,13 @@ Journal = Annotated[Path | None, typer.Option(help="Kept journal for the parity 
 
 def model_server(settings: "Settings", load_seconds: float = 180.0) -> "ModelServer":
     """The server of the settings; the folder of versions as it sees them."""
-    from release.gates import DEADLINE_LEAST_MS
-    from release.serving import ModelServer
+    from release.serving import DEADLINE_LEAST_MS, ModelServer
+    from serving.channel_tls import channel_credentials
 
     base_path = settings.model_server_base_path or str(settings.models_path.absolute())
     return ModelServer(
         settings.model_server, settings.model_name, base_path, max(settings.model_deadline_ms, DEADLINE_LEAST_MS),
-        load_seconds,
+        load_seconds, channel_credentials(settings),
     )  # fmt: skip
 
 
@@ -53,11 +53,13 @@ def site(wait_seconds: float = 180.0) -> "Iterator[tuple[Site, Settings]]":
 def gate(settings: "Settings", journal: Path | None, few: bool) -> "Iterator[Gate]":
     """The parity gate of this installation; TensorFlow is loaded when it is asked."""
     from plumbline.cli.quiet import import_tensorflow_quietly
-    from release.gates import DEADLINE_LEAST_MS, parity_gate
+    from release.gates import parity_gate
+    from release.serving import DEADLINE_LEAST_MS
+    from serving.channel_tls import channel_credentials
     from serving.client import ModelClient
 
-    deadline_ms = max(settings.model_deadline_ms, DEADLINE_LEAST_MS)
-    with ModelClient(settings.model_server, settings.model_name, deadline_ms) as client:
+    asking = settings.model_server, settings.model_name, max(settings.model_deadline_ms, DEADLINE_LEAST_MS)
+    with ModelClient(*asking, channel_credentials(settings)) as client:
         place = settings.kafka_bootstrap, settings.topic_prefix
         found = parity_gate(settings.models_path, client, *place, kept=journal, few=few)
 

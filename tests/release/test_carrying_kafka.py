@@ -11,12 +11,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sqlalchemy as sa
+from google.protobuf import text_format
 
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES
 from plumbline.assignment import Arm
 from plumbline.cli import main as cli
 from plumbline.journal import AssignmentApplied, Rejected
 from release.carrying import STEPS
+from serving import wire_pb2 as wire
 from serving.columns import NUMBERS
 from serving.models_client import model_versions
 from store.engine import transaction
@@ -138,6 +140,12 @@ def test_a_version_comes_in_by_two_people_and_goes_again(bank, run):
     assigned = bank.applied()[-1].assignment
     assert (assigned.decides, assigned.arms, assigned.kind) == (1, (Arm(2, 50),), "canary")
     assert released(run, 2, "canary", "--share", "50%")[0] == cli.DONE
+    text = run("config")[1]
+    found = text_format.Parse(text, wire.ModelServerConfig()).model_config_list.config[0]
+    assert (found.name, found.base_path) == ("plumbline", str(bank.served))
+    assert (list(found.model_version_policy.specific.versions), dict(found.version_labels)) == (
+        [1, 2], {"champion": 1, "canary": 2},
+    )  # fmt: skip
     decided = bank.pays()
     assert {each.route for each in decided} == {"champion", "canary"}
     states = model_versions(bank.server.target, "plumbline", 10_000)
@@ -212,16 +220,21 @@ def test_too_few_rows_prove_nothing(bank, run, monkeypatch):
 
 
 KILLED = """
-import os, signal, sys, time
+import os, signal, sys
 from plumbline.cli.models_site import site
-from release.carrying import carry_out
+from release import carrying
 
 def tell(step):
-    if step == sys.argv[2]:
+    if step == at:
         os.kill(os.getpid(), signal.SIGKILL)
 
-with site() as (place, _):
-    carry_out(place, int(sys.argv[1]), lambda version: {}, tell)
+for at in sys.argv[2:]:  # each in a process of its own, which shares nothing but what was imported
+    child = os.fork()
+    if not child:
+        with site() as (place, _):
+            carrying.carry_out(place, int(sys.argv[1]), lambda version: {}, tell)
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
@@ -234,9 +247,10 @@ def test_killed_after_any_step_the_same_command_goes_on_and_ends_in_the_same_sta
         request = newest_requests(session, 1)[0].id
         approve(session, request, by="bob@bank.example", now_us=request)
     applied = len(bank.applied())
-    for step in STEPS[:-1]:
-        ended = subprocess.run([sys.executable, "-c", KILLED, str(request), step], check=False)
-        assert ended.returncode == -signal.SIGKILL, step
+    killed = subprocess.run(
+        [sys.executable, "-c", KILLED, str(request), *STEPS[:-1]], check=True, capture_output=True, text=True
+    )
+    assert killed.stdout.split() == [str(-signal.SIGKILL)] * len(STEPS[:-1]), killed.stdout + killed.stderr
     listed = json.loads(run("list", "--json")[1])
     assert listed["approved"] == [], "it was recorded before the last kill"
     for _ in range(2):
