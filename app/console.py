@@ -21,6 +21,7 @@ from app import (
     drift,
     frontend,
     health,
+    incidents,
     languages,
     overview,
     profile,
@@ -40,7 +41,7 @@ log = structlog.get_logger()
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
-BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, stream, profile, warnings, recompute)
+BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, incidents, stream, profile, warnings, recompute)
 
 
 def build(settings: Settings, engine: Engine) -> Flask:

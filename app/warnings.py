@@ -15,17 +15,21 @@ from sqlalchemy.orm import Session
 
 from app.database import store
 from app.drift import figure_words
+from app.guardrails import rule_words
 from app.languages import duration, moment, number
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
 from plumbline.transaction import SECOND_US
 from store.audits import newest_audit
 from store.drifts import drift_numbers, newest_drift
+from store.guards import guard_position, newest_assignment, unacknowledged
 from store.watch import balance, continuous_audit
 
 blueprint = Blueprint("warnings", __name__)
 
 SILENT_US: Final = 120 * SECOND_US
+GUARD_SILENT_US: Final = 30 * SECOND_US
+INCIDENTS_SHOWN: Final = 3
 MS_A_SECOND: Final = 1000
 
 
@@ -117,7 +121,37 @@ def not_conserved(session: Session, _: int) -> Iterable[Standing]:
         yield Standing("waiting_too_long", "incident", text, url_for("overview.audits"))
 
 
-SOURCES: Final[tuple[Source, ...]] = (audit_differs, watch_differs, not_conserved, watch_silent, drift_alarm)
+def incident_open(session: Session, _: int) -> Iterable[Standing]:
+    """A version broke a guardrail, and nobody has acknowledged it."""
+    for each in unacknowledged(session)[:INCIDENTS_SHOWN]:
+        text = gettext(
+            "Version %(version)s broke a guardrail (%(rule)s) and was rolled back; nobody has acknowledged it yet.",
+            version=each.version,
+            rule=rule_words(each.rule),
+        )
+        yield Standing("incident_open", "incident", text, url_for("incidents.incident", number=each.id))
+
+
+def guard_silent(session: Session, now_us: int) -> Iterable[Standing]:
+    """Versions decide for some accounts, or shadow, and nobody judges them: a fault of theirs would go on."""
+    position, assigned = guard_position(session), newest_assignment(session)
+    body = {} if assigned is None else assigned.body or {}
+    if assigned is None or not (body.get("arms") or body.get("shadows")):
+        return
+    seen_us = max(assigned.journaled_at, 0 if position is None else position.updated_at)
+    if now_us - seen_us > GUARD_SILENT_US:
+        text = gettext(
+            "Assignment %(name)s has versions under guard, and the guard has been silent since %(when)s: nobody would "
+            "roll them back. Start plumbline guard.",
+            name=assigned.version,
+            when=moment(seen_us),
+        )
+        yield Standing("guard_silent", "incident" if body.get("arms") else "caution", text, url_for("incidents.page"))
+
+
+SOURCES: Final[tuple[Source, ...]] = (
+    audit_differs, watch_differs, not_conserved, incident_open, guard_silent, watch_silent, drift_alarm,
+)  # fmt: skip
 
 
 def standing(session: Session, now_us: int) -> list[Standing]:

@@ -224,7 +224,8 @@ def _answers(
     assignment: Assignment, batch: list[Decision], fault: str, failed: bool, draw: np.random.Generator, now_us: int
 ) -> Iterator[Answered]:
     mine = sum(assignment.routed(each.transaction.account_id)[1] == "canary" for each in batch)
-    for version, role, rows in ((1, "champion", BATCH - mine), (2, "canary", mine)):
+    arm = assignment.arms[0].version if assignment.arms else 0
+    for version, role, rows in ((assignment.decides, "champion", BATCH), (arm, "canary", mine)):
         if rows:
             canary = role == "canary"
             micros = int(draw.lognormal(8.3, 0.4)) + (300_000 if canary and fault == "slow" else 0)

@@ -21,12 +21,14 @@ PARTITIONS: Final = 4
 class Site:
     """The processes by name, which of them run, and which stand still."""
 
-    def __init__(self, folder: Path, models: Path | None = None, **settings: object) -> None:
+    def __init__(self, folder: Path, models: Path | None = None, *, keep_versions: int = 1, **settings: object) -> None:
         """Nothing starts yet.
 
         folder: an empty data folder; models: base path of the model's versions, a small one is made when it is not
-        given; settings: fields of `plumbline.settings` other than their defaults.
+        given; keep_versions: how many of the newest are served; settings: fields of `plumbline.settings` other than
+        their defaults.
         """
+        self.keep_versions = keep_versions
         self.folder = folder
         self.models = models
         self.broker = LocalBroker(folder)
@@ -76,7 +78,7 @@ class Site:
         if name == "model":
             arguments = [
                 verb, "--model-base-path", str(self.models), "--port", str(self.model_port), "--no-rest",
-                "--json-ready",
+                "--json-ready", "--keep-versions", str(self.keep_versions),
             ]  # fmt: skip
         self.parts[name] = start(name, self.environ, self.folder / "logs", arguments)
 

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 SCORE_EDGES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Fixed bins of scores: what is far apart in odds, or on two sides of a usual threshold, is told apart."""
 
-AMOUNT_EDGES: Final = (1_000, 5_000, 20_000, 100_000)
+AMOUNT_EDGES: Final = (500, 2_000, 10_000, 50_000)
 """Bands of amounts, in minor units: below the first edge, from each edge on."""
 
 CALL_EDGES: Final = tuple(100 * 1.1**n for n in range(140))

@@ -14,6 +14,8 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final, Literal, get_args
 
+import numpy as np
+
 from features.psi import psi
 from plumbline.codes import Channel
 from plumbline.transaction import DAY_US, SECOND_US
@@ -28,6 +30,10 @@ SLICES_MOST: Final = len(get_args(Channel)) + len(AMOUNT_EDGES) + 1 + COUNTRIES_
 
 Side = Literal["above", "below"]
 
+HEAVY: Final = 0.2
+OUTCOMES: Final = ("outcomes", "slices")
+"""Rules by which a version is told that alerts too little: one without any alert must have had time to show it."""
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
@@ -36,7 +42,7 @@ class Figure:
     slice: `channel ecom`, `score 3`, `review`, or empty; value, reference: the version's figure and the champion's, in
     the rule's unit, None where there is none yet; limit: what the value may be at most, or at least where side is
     `below`; hits of trials; sample: against `rule.least` and `rule.enough`; evidence, needed: natural logarithms;
-    off: whether the figure is on the wrong side.
+    off: whether the figure is on the wrong side; able: whether the rule could have spoken by now.
     """
 
     rule: Name
@@ -53,6 +59,13 @@ class Figure:
     off: bool
     least: int
     enough: int
+    able: bool
+
+    @property
+    def ready(self) -> bool:
+        """Whether the rule's silence says something: there is a sample, and against a version without any hit it would
+        have spoken."""
+        return self.sample >= self.enough and self.able
 
     @property
     def breached(self) -> bool:
@@ -93,22 +106,31 @@ def judge(counts: Counts, limits: Limits, share: float, *, paired: bool, budget:
     asked = [each for rule in RULES for each in _questions(rule, counts, limits, share, paired=paired)]
     if not asked:
         return []
-    evidence = log_evidence(*zip(*((each.hits, each.trials, each.chance) for each in asked), strict=True)).tolist()
+    hits, trials, chances = np.array([(each.hits, each.trials, each.chance) for each in asked]).T
+    evidence, most = log_evidence(hits, trials, chances).tolist(), log_evidence(hits, hits, chances).tolist()
     return [
         Figure(
             each.rule.name, each.slice, each.side, each.value, each.reference, each.limit, each.hits, each.trials,
-            each.sample, found, needed(each.alpha * budget), each.off, each.rule.least, each.rule.enough,
+            each.sample, found, wanted, each.off, each.rule.least, each.rule.enough,
+            each.side == "above" or each.rule.name not in OUTCOMES or alone >= wanted,
         )
-        for each, found in zip(asked, evidence, strict=True)
+        for each, found, alone in zip(asked, evidence, most, strict=True)
+        for wanted in [needed(each.alpha * budget)]
     ]  # fmt: skip
 
 
 def passed(figures: Sequence[Figure]) -> bool:
-    """Whether every rule that has something to say has its sample, and none is breached."""
-    samples: dict[str, bool] = {}
-    for each in figures:
-        samples[each.rule] = samples.get(each.rule, False) or each.sample >= each.enough
-    return bool(samples) and all(samples.values()) and not any(each.breached for each in figures)
+    """Whether every rule has a sample in which it would have spoken, on both sides, and none is breached.
+
+    Of the slices it is those that hold a fifth of what the largest one holds: the rare ones would never have it.
+    """
+    most = max((each.trials for each in figures if each.rule == "slices"), default=0)
+    judged = [each for each in figures if each.rule != "slices" or each.trials >= most * HEAVY]
+    ready: dict[tuple[str, str], bool] = {}
+    for each in judged:
+        part = (each.rule, each.slice + each.side if each.rule == "slices" else each.side)
+        ready[part] = ready.get(part, False) or each.ready
+    return bool(ready) and all(ready.values()) and not any(each.breached for each in figures)
 
 
 def closest(figures: Sequence[Figure]) -> list[Figure]:
@@ -193,7 +215,7 @@ def _scores(rule: Rule, alpha: float, counts: Counts, limits: Limits, share: flo
             key, name = f"score {place}", _range(place)
             found = _ratio(rule, alpha / (2 * BINS), counts, side, limits.score_ratio, share, key, name, "all")
             yield _Question(
-                rule, found.alpha, found.slice, side, index, 0.0, limits.psi, found.hits, found.trials, found.chance,
+                rule, found.alpha, found.slice, side, index, None, limits.psi, found.hits, found.trials, found.chance,
                 min(sum(mine), sum(champions)), index is not None and index >= limits.psi,
             )  # fmt: skip
 

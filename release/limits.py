@@ -79,8 +79,8 @@ class Rule:
 
 RULES: Final = (
     Rule("errors", 1, 5, 300, "calls", "calls that fail or miss the deadline"),
-    Rule("latency", 1, 20, 300, "calls", "p99 of a call against the absolute limit"),
-    Rule("slower", 1, 20, 300, "calls", "p99 of a call against the champion's"),
+    Rule("latency", 1, 10, 300, "calls", "p99 of a call against the absolute limit"),
+    Rule("slower", 1, 10, 300, "calls", "p99 of a call against the champion's"),
     Rule("scores", 2, 200, 1000, "decisions", "distribution of the scores against the champion's"),
     Rule("outcomes", 2, 15, 15, "accounts", "reviews and declines, each against the champion's"),
     Rule("load", 1, 15, 15, "accounts", "alerts against the review capacity"),

@@ -15,6 +15,7 @@ from werkzeug.serving import make_server
 from store import watch
 from store.alerts import alert, open_alerts
 from store.engine import transaction
+from tests.app.guarded import store_canaries
 
 pytestmark = pytest.mark.browser
 
@@ -58,7 +59,9 @@ def troubles() -> list[str]:
     return []
 
 
-def opened(browser: Browser, address: str, troubles: list[str], **options) -> tuple[BrowserContext, Page]:
+def opened(
+    browser: Browser, address: str, troubles: list[str], who: str = "analyst@bank.example", **options
+) -> tuple[BrowserContext, Page]:
     """A fresh browser window, logged in through the form."""
     context = browser.new_context(base_url=address, **({"locale": "en-GB"} | options))
     context.set_default_timeout(20_000)
@@ -66,7 +69,7 @@ def opened(browser: Browser, address: str, troubles: list[str], **options) -> tu
     page.on("console", lambda message: troubles.append(message.text) if message.type in ("error", "warning") else None)
     page.on("pageerror", lambda error: troubles.append(str(error)))
     page.goto("/login")
-    page.fill("#email", "analyst@bank.example")
+    page.fill("#email", who)
     page.fill("#password", PASSWORD)
     page.keyboard.press("Enter")
     page.wait_for_url(re.compile(r"/$"))
@@ -194,6 +197,7 @@ def every_page(console) -> list[str]:
     """One address of each kind of page."""
     with Session(console.engine) as session:
         first = open_alerts(session, 1)[0].id
+    broken = store_canaries(console.engine)
     return [
         "/",
         "/alerts",
@@ -203,6 +207,8 @@ def every_page(console) -> list[str]:
         "/audits",
         "/drift",
         "/drift/feature/channel",
+        "/incidents",
+        f"/incidents/{broken}",
         "/profile",
         "/nothing-here",
     ]
@@ -292,5 +298,22 @@ def test_a_decision_is_computed_again_at_the_press_of_a_button(browser, address,
     assert serious(page) == []
     card.get_by_role("button", name="Recompute").click()
     expect(card).to_contain_text("The watching process is computing it")
+    assert troubles == []
+    context.close()
+
+
+def test_an_incident_is_acknowledged_and_its_warning_goes(browser, address, console, troubles):
+    broken = store_canaries(console.engine)
+    context, page = opened(browser, address, troubles, who="engineer@bank.example")
+    expect(page.locator("[data-warning=incident_open]")).to_contain_text("Version 4 broke a guardrail")
+    page.locator("[data-warning=incident_open] a").click()
+    arrive(page, f"**/incidents/{broken}")
+    expect(page.locator("polyline.mine")).to_be_attached()
+    page.fill("#note", "a new scaling was missing")
+    page.get_by_role("button", name="Acknowledge").click()
+    expect(page.get_by_text("Acknowledged by engineer@bank.example")).to_be_visible()
+    expect(page.locator("[data-warning=incident_open]")).to_have_count(0)
+    page.get_by_role("link", name="Guard", exact=True).click()
+    expect(page.locator("[data-trial='4'] [data-rule=scores]")).to_be_visible()
     assert troubles == []
     context.close()
