@@ -40,7 +40,7 @@ def plant(base: Path, of: int, fault: str) -> int:
     score = inner.signatures["serving_default"]
     specs = score.structured_input_signature[1]
 
-    class Faulty(tf.Module):  # type: ignore[misc] # TensorFlow has no types
+    class Faulty(tf.Module):
         def __init__(self) -> None:
             super().__init__()
             self.inner = inner
