@@ -3,13 +3,15 @@
     python -m benchmarks.serving --json
     python -m benchmarks.serving --model-base-path var/models/plumbline --json
 
-Calls in process, over gRPC and over REST take turns in short rounds, so that a busy machine slows all of them alike;
-`*_ratio` is a way's rows a second over those in process, from the medians of one round each. One caller at a time, each
-call whole: what the client packs and unpacks counts. `swap_failed` must be 0.
+Calls in process, over gRPC and over REST take turns one by one, so that a busy machine slows all of them alike, and
+none finds its processor warmer than another; `*_ratio` is a way's rate over that in process, from medians.
+One caller at a time, each call whole: what the client packs and unpacks counts. An operation has one thread everywhere.
+Then many callers of one row each, with and without batching; and a version that takes over under load, where
+`swap_failed` must be 0.
 """
 
 import argparse
-import gc
+import functools
 import http.client
 import json
 import os
@@ -34,9 +36,8 @@ from serving.client import ModelClient
 from serving.columns import ModelColumns
 
 SIZES: Final = (1, 64, 512)
-CALLS: Final = {1: 40, 64: 30, 512: 20}
-"""Calls of one way in one round."""
 CALLERS: Final = 16
+WARM_UP_CALLS: Final = 10
 DEADLINE_MS: Final = 60_000
 GOAL: Final = 0.5
 
@@ -49,14 +50,14 @@ def main() -> int:
     parser.add_argument(
         "--model-base-path", type=Path, help="folder of versions; a small model is trained if not given"
     )
-    parser.add_argument("--rounds", type=int, default=15, help="of each way and size, in turn")
+    parser.add_argument("--calls", type=int, default=300, help="of each way and size, in turn")
     parser.add_argument("--seconds", type=float, default=4.0, help="of each load of many callers")
     parser.add_argument("--json", action="store_true", help="print the result as one JSON object")
     options = parser.parse_args()
     os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")  # before TensorFlow is imported
     try:
         with tempfile.TemporaryDirectory(prefix="plumbline-serving-") as name:
-            result = run(Path(name), options.model_base_path, options.rounds, options.seconds)
+            result = run(Path(name), options.model_base_path, options.calls, options.seconds)
     except PlumblineError as error:
         print(f"benchmarks.serving: {error}", file=sys.stderr)
         return 1
@@ -64,21 +65,35 @@ def main() -> int:
     return int(bool(result["swap_failed"]) or result["grpc_512_ratio"] < GOAL)
 
 
-def run(folder: Path, base: Path | None, rounds: int, seconds: float) -> dict[str, Any]:
+def run(folder: Path, base: Path | None, calls: int, seconds: float) -> dict[str, Any]:
     """All figures; the folder is used for everything that is written."""
     from benchmarks import paths
 
     newest = max((base or paths._trained(folder)).glob("[0-9]*"), key=lambda version: int(version.name))
     served = folder / "served"
     shutil.copytree(newest, served / "1")
+    one_thread_an_operation()
     model = paths._loaded(served)
     inputs = paths._columns(max(SIZES), model.declaration)
     with serving(folder, served, "--keep-versions", "1") as (part, ready):
-        result = latencies(ready, model, inputs, rounds)
+        result = latencies(ready, model, inputs, calls)
+        result["callers_rows_per_second"] = many_callers(ready, ModelColumns(**inputs), seconds)
         result |= hot_swap(ready, part, served, ModelColumns(**inputs))
+    with serving(folder, served, "--enable-batching") as (_, ready):
+        result["batched_callers_rows_per_second"] = many_callers(ready, ModelColumns(**inputs), seconds)
     with serving(folder, served, "--keep-versions", "4") as (part, _):
         result |= memory(part, served)
     return result
+
+
+def one_thread_an_operation() -> None:
+    """Set TensorFlow up in this process as the server does in its own."""
+    from plumbline.cli.quiet import import_tensorflow_quietly
+
+    import_tensorflow_quietly()
+    from serving.server.saved_model import use_threads
+
+    use_threads(1)
 
 
 @contextmanager
@@ -92,7 +107,7 @@ def serving(folder: Path, base: Path, *arguments: str) -> Iterator[tuple[Part, d
         part.stop()
 
 
-def latencies(ready: dict[str, Any], model: Any, inputs: dict[str, Any], rounds: int) -> dict[str, float]:
+def latencies(ready: dict[str, Any], model: Any, inputs: dict[str, Any], calls: int) -> dict[str, float]:
     """Rows a second, median and 99th percentile of one caller's calls, by every way and size."""
     connection = http.client.HTTPConnection("127.0.0.1", ready["rest_port"])
     result: dict[str, float] = {}
@@ -100,45 +115,49 @@ def latencies(ready: dict[str, Any], model: Any, inputs: dict[str, Any], rounds:
         for rows in SIZES:
             part = {name: column[:rows] for name, column in inputs.items()}
             ways: dict[str, Call] = {
-                "in_process": lambda part=part: model.score(part),  # type: ignore[misc]
-                "grpc": lambda part=part: client.score(ModelColumns(**part)),  # type: ignore[misc]
-                "rest": lambda part=part: _rest(connection, part),  # type: ignore[misc]
+                "in_process": functools.partial(model.score, part),
+                "grpc": functools.partial(client.score, ModelColumns(**part)),
+                "rest": functools.partial(_rest, connection, part),
             }
-            taken = _in_turn(ways, CALLS[rows], rounds)
-            for way, rounds_of in taken.items():
-                calls = [seconds for one in rounds_of for seconds in one]
-                result[f"{way}_{rows}_rows_per_second"] = round(rows * len(calls) / sum(calls))
-                result[f"{way}_{rows}_p50_ms"] = round(float(np.percentile(calls, 50)) * 1000, 3)
-                result[f"{way}_{rows}_p99_ms"] = round(float(np.percentile(calls, 99)) * 1000, 3)
+            taken = _in_turn(ways, calls)
+            median = {way: statistics.median(seconds) for way, seconds in taken.items()}
+            for way, seconds in taken.items():
+                result[f"{way}_{rows}_rows_per_second"] = round(rows / median[way])
+                result[f"{way}_{rows}_p50_ms"] = round(median[way] * 1000, 3)
+                result[f"{way}_{rows}_p99_ms"] = round(float(np.percentile(seconds, 99)) * 1000, 3)
             for way in ("grpc", "rest"):
-                ratios = [
-                    statistics.median(inside) / statistics.median(outside)
-                    for inside, outside in zip(taken["in_process"], taken[way], strict=True)
-                ]
-                result[f"{way}_{rows}_ratio"] = round(statistics.median(ratios), 3)
+                result[f"{way}_{rows}_ratio"] = round(median["in_process"] / median[way], 3)
     connection.close()
     return result
 
 
-def _in_turn(ways: dict[str, Call], calls: int, rounds: int) -> dict[str, list[list[float]]]:
-    """Seconds of every call, by way and round."""
-    taken: dict[str, list[list[float]]] = {way: [] for way in ways}
-    for call in ways.values():
-        for _ in range(5):
+def _in_turn(ways: dict[str, Call], calls: int) -> dict[str, list[float]]:
+    """Seconds of every call, by way."""
+    taken: dict[str, list[float]] = {way: [] for way in ways}
+    for number in range(WARM_UP_CALLS + calls):
+        for way, call in ways.items():
+            begun = time.perf_counter()
             call()
-    gc.disable()  # TensorFlow's objects are many; looking through them is nobody's latency
-    try:
-        for _ in range(rounds):
-            for way, call in ways.items():
-                seconds = []
-                for _ in range(calls):
-                    begun = time.perf_counter()
-                    call()
-                    seconds.append(time.perf_counter() - begun)
-                taken[way].append(seconds)
-    finally:
-        gc.enable()
+            if number >= WARM_UP_CALLS:
+                taken[way].append(time.perf_counter() - begun)
     return taken
+
+
+def many_callers(ready: dict[str, Any], columns: ModelColumns, seconds: float) -> float:
+    """Rows a second of callers that each ask for one row at a time."""
+    asked = columns.take(np.arange(1))
+    end = time.perf_counter() + seconds
+
+    def ask(_: int) -> int:
+        done = 0
+        with ModelClient(f"127.0.0.1:{ready['port']}", MODEL_NAME, DEADLINE_MS) as client:
+            while time.perf_counter() < end:
+                client.score(asked)
+                done += 1
+        return done
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        return round(sum(pool.map(ask, range(CALLERS))) / seconds)
 
 
 def _rest(connection: http.client.HTTPConnection, part: dict[str, Any]) -> list[float]:

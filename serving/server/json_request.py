@@ -8,6 +8,7 @@ from typing import Any, Final, Literal
 import numpy as np
 import numpy.typing as npt
 
+from serving.server import json_quick
 from serving.server.json_text import json_type, shown
 from serving.server.model import Arrays, Slot, type_name
 from serving.server.status import StatusError, invalid
@@ -68,6 +69,8 @@ def _from_rows(document: Mapping[str, Any], slots: Mapping[str, Slot]) -> Arrays
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
+    if (quick := _quick_rows(rows, slots)) is not None:
+        return quick
     named = _is_named(rows[0])
     given: dict[str, list[npt.NDArray[Any]]] = {name: [] for name in slots}
     for index, row in enumerate(rows):
@@ -88,6 +91,26 @@ def _from_rows(document: Mapping[str, Any], slots: Mapping[str, Slot]) -> Arrays
                 f"keys must be equal to: {','.join(sorted(slots))}"
             )
     return {name: np.stack(values) for name, values in given.items()}
+
+
+def _quick_rows(rows: list[Any], slots: Mapping[str, Slot]) -> Arrays | None:
+    """The inputs where every row is plainly well-formed; None where a row takes a closer look."""
+    if not _is_named(rows[0]):
+        columns = dict.fromkeys(slots, rows)  # of which there is one
+    elif all(isinstance(row, dict) and row.keys() == slots.keys() for row in rows):
+        columns = {name: [row[name] for row in rows] for name in slots}
+    else:
+        return None
+    found = {}
+    for name, column in columns.items():
+        try:
+            shape = (len(rows), *_shape_of(column[0]))
+        except StatusError:
+            return None
+        if (values := json_quick.array(column, slots[name], shape)) is None:
+            return None
+        found[name] = values
+    return found
 
 
 def _instance(value: Any, name: str, slots: Mapping[str, Slot], first: npt.NDArray[Any] | None) -> npt.NDArray[Any]:
@@ -147,6 +170,8 @@ def _shape_of(value: Any) -> tuple[int, ...]:
 
 
 def _array(value: Any, slot: Slot, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    if (quick := json_quick.array(value, slot, shape)) is not None:
+        return quick
     flat: list[Any] = []
     _flatten(value, slot, shape, 0, flat)
     values = np.empty(len(flat), slot.dtype)

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from serving import wire_pb2 as wire
@@ -31,7 +31,17 @@ OF_EXAMPLES: Final = frozenset(LOGGED) - {"Predict"}
 RUNTIME: Final = "TF1"
 """What TensorFlow Serving calls the runtime of a SavedModel."""
 
-_CALL: ContextVar[tuple[str, str] | None] = ContextVar("call", default=None)
+
+@dataclass(slots=True)
+class _Call:
+    """The call that is being answered, and whether its examples were counted: it may run several signatures on them."""
+
+    model_name: str
+    api: str
+    counted: bool
+
+
+_CALL: ContextVar[_Call | None] = ContextVar("call", default=None)
 
 
 class Watch:
@@ -54,7 +64,7 @@ class Watch:
             return
         name = model_name if self._known(model_name) else ""
         begun = time.perf_counter_ns()
-        token = _CALL.set((name, api))
+        token = _CALL.set(_Call(name, api, counted=api not in OF_EXAMPLES))
         code = Code.INTERNAL
         try:
             yield
@@ -76,12 +86,12 @@ class Watch:
             begun = time.perf_counter_ns()
             outputs = signature.run(inputs)
             if (call := _CALL.get()) is not None:
-                name, api = call
-                self.monitoring.runtime_latency.add(_micros_since(begun), name, api, RUNTIME)
-                if api in OF_EXAMPLES:
+                self.monitoring.runtime_latency.add(_micros_since(begun), call.model_name, call.api, RUNTIME)
+                if not call.counted:
+                    call.counted = True
                     rows = max((len(values) for values in inputs.values() if values.ndim), default=0)
-                    self.monitoring.request_example_counts.add(rows, name)
-                    self.monitoring.request_example_count_total.add(name, count=rows)
+                    self.monitoring.request_example_counts.add(rows, call.model_name)
+                    self.monitoring.request_example_count_total.add(call.model_name, count=rows)
             return outputs
 
         return replace(signature, run=run)
