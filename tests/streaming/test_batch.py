@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
@@ -16,7 +17,8 @@ from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY, Policy
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
-from streaming.batch import Message, model_columns, process
+from streaming.batch import Batch, Message, model_columns, process
+from streaming.counts import Counts
 from streaming.deciding import REASONS_MOST
 from streaming.known import Known
 from streaming.model import PAUSE_FIRST_US, PAUSE_MOST_US
@@ -210,6 +212,15 @@ def test_a_decision_stands_without_its_explanation(scene, fault):
     scene.take(control=[encode_policy(Policy(version="strict", review_at=0.0, decline_at=0.0))])
     (decision,) = scene.pay(1)
     assert (decision.outcome, decision.reasons, len(decision.scores)) == (Outcome.DECLINE, (NOT_EXPLAINED,), 1)
+    metrics = Metrics()
+    Counts(metrics).took(Batch(entries=[decision]), 0.0)
+    assert metrics.registry.get_sample_value("plumbline_not_explained_total") == 1
+    scene.client.mute, scene.client.features = False, len(FEATURE_NAMES)
+    scene.clock.now_us += PAUSE_FIRST_US
+    (decision,) = scene.pay(2)
+    assert {each.kind for each in decision.reasons} == {"feature"}
+    Counts(metrics).took(Batch(entries=[decision]), 0.0)
+    assert metrics.registry.get_sample_value("plumbline_not_explained_total") == 1
 
 
 def test_without_a_model_everything_goes_to_review_and_rules_still_decline(scene):
