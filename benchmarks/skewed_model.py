@@ -131,7 +131,7 @@ class _Parts:
     """The network of an exported model, once more."""
 
     def __init__(self, exported: Exported) -> None:
-        self.tokens, self.head = exported.tokens, exported.head
+        self.tokens, self.head, self.layers = exported.tokens, exported.head, exported.layers
 
     def baseline(self, categories: int) -> Any:
         return tf.zeros([1])  # nobody asks for explanations here

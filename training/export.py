@@ -68,7 +68,7 @@ class Exported(tf.Module):
     def __init__(self, transform: Transform, network: Network) -> None:
         super().__init__()
         self.transform, self.tokens, self.head = transform, network.tokens, network.head
-        self._layers = network.layers
+        self.layers = network.layers
         inputs = signature(transform.declaration)
         self.baseline = tf.Variable(network.baseline(len(transform.declaration.categories)), trainable=False)
         self.score = tf.function(self._score, input_signature=[inputs], jit_compile=False)
@@ -91,7 +91,7 @@ class Exported(tf.Module):
 
     def _explain(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tokens, rows = self.tokens_of(inputs), tf.shape(inputs["history"])[0]
-        added = effects(self._layers, tokens, self.baseline)
+        added = effects(self.layers, tokens, self.baseline)
         logit = self.head(tokens, training=False)[:rows, 0]
         return {
             "effects": tf.gather(added, places(self.transform.declaration), axis=1)[:rows],
