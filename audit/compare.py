@@ -18,6 +18,7 @@ from audit.measures import differences, journaled
 from audit.models import Versions, inputs
 from audit.reasons import Reasons
 from audit.report import Difference, Report, Tally
+from audit.shadowed import Row
 from features.declaration import HISTORY_NAMES, fingerprint
 from features.history import Flags, Integers
 from plumbline.decision import Decision, Score
@@ -157,7 +158,7 @@ def _compare_model(
     rows = [each.row for each in asked]
     recomputed = inputs([parsed[row] for row in rows], past.history[rows])
     numbered = [(each.sequence, each.decision) for each in asked]
-    told = journaled(numbered, len(past.names), None if declared == next(iter(pasts)) else declared)
+    told = journaled(numbered, len(past.names), declared)
     as_journaled = inputs([each.decision.transaction for each in asked], told.history)
     ours = _reversed(lambda given: model.call("transform", given), recomputed)
     theirs = _in_parts(lambda given: model.call("transform", given), as_journaled, len(asked))
@@ -180,6 +181,19 @@ def _explained(model: Loaded, asked: Sequence[_Asked], given: dict[str, Any]) ->
     effects = _reversed(lambda given: {"effects": model.call("explain", given)["effects"]}, of_alerts)["effects"]
     found = strongest(effects, model.declaration.feature_names)
     return {asked[n].row: each for n, each in zip(alerts, found, strict=True)}
+
+
+def compare_shadow(report: Report, version: int, rows: Sequence[Row], versions: Versions) -> None:
+    """Compare what a shadow said of decisions: features and scores, and add to the report."""
+    by_declaration: dict[str, list[Row]] = {}
+    for each in rows:
+        by_declaration.setdefault(each.fingerprint, []).append(each)
+    for name, part in by_declaration.items():
+        asked = [
+            _Asked(n, False, each.sequence, each.decision, Score(version, each.value)) for n, each in enumerate(part)
+        ]
+        past = Recomputed(part[0].names, np.array([each.history for each in part], np.int64))
+        _compare_model(report, version, asked, [each.transaction for each in part], {name: past}, versions)
 
 
 Outputs = dict[str, np.ndarray]

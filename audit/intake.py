@@ -6,13 +6,14 @@ record that was changed, added or taken away does not lead the numbers after it 
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any
 
 import msgspec
 
 from archive.record import Record
+from audit.fields import Body, fields_differing
 from audit.late import LateLabels, label_words
 from audit.report import Difference
+from audit.routes import Routes, Versions
 from features.grammar import Declaration, from_fields
 from features.history import Integers
 from features.sweep import Entities, History
@@ -31,8 +32,6 @@ from streaming.arrivals import arrivals
 from streaming.known import IDENTICAL, NEW
 from streaming.state import State
 
-Body = Transaction | Label | Policy | Assignment
-
 Rebuild = Callable[[Declaration, Entities], History]
 """History of everything before the records at hand, under a declaration that comes into force among them."""
 
@@ -44,7 +43,7 @@ class Judged:
     entry: None for a message that was passed over; body: parsed again (as journaled where nobody keeps the message),
     None where it is no valid one; error: why not; became: the entry it should have, in words; arrival: its number
     among all that entered history, -1 when it did not; policy: in force at its place; in_force: fingerprints of the
-    declarations, the deciding one first.
+    declarations, the deciding one first; shadows: those that must answer about a decision.
     """
 
     record: Record
@@ -55,6 +54,7 @@ class Judged:
     arrival: int = -1
     policy: Policy | None = None
     in_force: tuple[str, ...] = ()
+    shadows: Versions = ()
     account_id: str = ""
     differences: list[Difference] = field(default_factory=list)
 
@@ -81,6 +81,7 @@ class Intake:
         self._rebuild = rebuild
         self._in_force: tuple[str, ...] = (state.deciding,)
         self._late: LateLabels[Judged] = LateLabels()
+        self._routes = Routes()
 
     def take(self, records: Sequence[Record]) -> Taken:
         """Take the next records; raises JournalRefused for one that is no entry."""
@@ -100,6 +101,7 @@ class Intake:
         self._admit(waiting, rows)
         for each in judged:
             each.differences.extend(_compared(each))
+            self._route(each)
         for each, words in self._late.missing(judged[-1]) if judged else ():
             told_with = each if each.record.sequence >= records[0].sequence else judged[0]
             told_with.differences.append(_difference(each, "intake", "late label", "absent", words))
@@ -190,6 +192,20 @@ class Intake:
                 each.became = "assignment"
         each.policy, each.in_force = self.state.policy, self._in_force
 
+    def _route(self, each: Judged) -> None:
+        """Judge by whom a decision was made, and note who must answer about it."""
+        if each.entry is None or each.record.state == "never":
+            return
+        said = each.body if isinstance(each.body, Assignment) else None
+        account = each.body.account_id if isinstance(each.body, Transaction) else each.account_id
+        told = self._routes.take(each.entry, account, said)
+        each.differences.extend(_difference(each, "intake", *one) for one in told)
+        if isinstance(each.entry, Decision):
+            deciding = self._routes.declaration(each.entry)
+            if deciding in each.in_force:
+                each.in_force = (deciding, *(name for name in each.in_force if name != deciding))
+            each.shadows = self._routes.shadows if each.entry.assignment else ()
+
     def _enters(self, each: Judged, row: Transaction | LabelApplied, rows: list[Transaction | LabelApplied]) -> None:
         each.arrival = self.arrived
         self.arrived += 1
@@ -208,7 +224,7 @@ def _compared(each: Judged) -> Iterator[Difference]:
         return
     was, _ = _journaled(entry)
     if record.message is not None and was is not None and each.body is not None:
-        for name, journaled, parsed in _fields(was, each.body):
+        for name, journaled, parsed in fields_differing(was, each.body):
             yield _difference(each, "transaction", name, journaled, parsed)
     if isinstance(entry, Rejected) and each.error and entry.error != each.error:
         yield _difference(each, "transaction", "error", entry.error, each.error)
@@ -220,28 +236,6 @@ def _compared(each: Judged) -> Iterator[Difference]:
                 yield _difference(each, "intake", "declaration", name, found)
     if isinstance(entry, Decision) and each.policy is not None and entry.policy_version != each.policy.version:
         yield _difference(each, "intake", "policy in force", entry.policy_version, each.policy.version)
-
-
-def _fields(was: Body, now: Body) -> Iterator[tuple[str, str, str]]:
-    """Name, journaled and parsed value of each field that differs."""
-    if type(was) is not type(now):
-        yield "kind", type(was).__name__.lower(), type(now).__name__.lower()
-        return
-    if was == now:
-        return
-    for name in was.__struct_fields__:
-        journaled, parsed = getattr(was, name), getattr(now, name)
-        if journaled != parsed:
-            yield name, _shown(journaled), _shown(parsed)
-
-
-def _shown(value: Any) -> str:
-    """A field's value: integers as their bits too, text as the hexadecimal of its UTF-8 too."""
-    if isinstance(value, bool) or value is None or not isinstance(value, int | str):
-        return repr(sorted(value) if isinstance(value, frozenset) else value)
-    if isinstance(value, int):
-        return f"0x{value & (2**64 - 1):016x} ({value})"
-    return f"0x{value.encode().hex()} ({value})"
 
 
 def _journaled(entry: Entry | None) -> tuple[Body | None, str]:

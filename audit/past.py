@@ -4,7 +4,7 @@ Only entries of the same account, merchant or device can count. They are picked 
 decoded, so that a long journal is passed over at the speed of its reader.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,9 +22,10 @@ from features.grammar import Declaration, from_fields
 from features.history import Integers
 from features.sweep import History
 from plumbline import journal
+from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import TransactionNotFound
-from plumbline.journal import AssignmentApplied, ControlApplied, Entry, LabelApplied
+from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
@@ -33,6 +34,12 @@ from streaming.kafka import end_offsets, reader
 
 POLL_MS: Final = 500
 MOST_RECORDS: Final = 5_000
+ANSWERED_WITHIN: Final = 50_000
+"""Entries behind a decision among which its shadows' answers are looked for; scorers let it wait for far fewer."""
+
+_ASSIGNMENT: Final = b'{"type":"assignment"'
+_CONTROL: Final = b'{"type":"control"'
+_ANSWERED: Final = b'{"type":"answered"'
 _ARCHIVE: Final = Source("archive", 0, 0, 0)
 
 Arrival = Transaction | Decision | LabelApplied
@@ -95,16 +102,22 @@ def find(where: Journal, transaction_id: str, hint: int | None = None) -> tuple[
     )
 
 
-def histories_of(
-    sources: Sources, sequence: int, decision: Decision, declared: Mapping[str, Declaration]
-) -> tuple[dict[str, Integers], dict[str, Policy]]:
-    """The history of a decision from everything before it, int64 [1, measures] by declaration.
-
-    Returns the policies journaled by then, too. declared: the declarations of then by fingerprint, the deciding one
-    first.
+@dataclass(frozen=True, slots=True)
+class Past:
+    """What was before a decision: its history, int64 [1, measures] by declaration, the policies journaled by then, and
+    the assignment in force.
     """
+
+    histories: dict[str, Integers]
+    policies: dict[str, Policy]
+    assignment: Assignment | None
+
+
+def past_of(sources: Sources, sequence: int, decision: Decision, declared: Mapping[str, Declaration]) -> Past:
+    """Everything before a decision; declared: the declarations of then by fingerprint, the deciding one first."""
     histories = {name: History(each) for name, each in declared.items()}
     policies: dict[str, Policy] = {}
+    assignment: Assignment | None = None
 
     def advance(rows: Sequence[Arrival]) -> dict[str, Integers]:
         taken = arrivals(rows)
@@ -117,19 +130,36 @@ def histories_of(
     for entry in _of_journal(sources.journal, sequence, decision.transaction):
         if isinstance(entry, ControlApplied):
             policies[entry.policy.version] = entry.policy
+        elif isinstance(entry, AssignmentApplied):
+            assignment = entry.assignment
         elif isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
             chunk.append(entry)
         if len(chunk) >= MOST_RECORDS:
             advance(chunk)
             chunk = []
-    return {name: history[-1:] for name, history in advance([*chunk, decision]).items()}, policies
+    newest = advance([*chunk, decision])
+    return Past({name: history[-1:] for name, history in newest.items()}, policies, assignment)
+
+
+def shadows_of(where: Journal, sequence: int, shadows: Collection[int]) -> dict[int, float | None]:
+    """What each of these shadows said of a decision; None where it gave no score; those that have not answered lack."""
+    found: dict[int, float | None] = {}
+    for record in where.records(sequence + 1, min(where.end(), sequence + 1 + ANSWERED_WITHIN)) if shadows else ():
+        if record.value.startswith(_ANSWERED):
+            entry = journal.decode(record.value)
+            if isinstance(entry, Answered) and sequence in entry.sequences:
+                values = entry.values or (None,) * entry.rows
+                found[entry.version] = values[entry.sequences.index(sequence)]
+        if len(found) == len(shadows):
+            break
+    return found
 
 
 def declarations_journaled(where: Journal, sequence: int) -> dict[str, Declaration]:
     """Every declaration that the journal brought into force before a sequence number, by fingerprint."""
     found: dict[str, Declaration] = {}
     for record in where.records(0, sequence):
-        if b'"assignment"' in record.value:
+        if record.value.startswith(_ASSIGNMENT):
             entry = journal.decode(record.value)
             if isinstance(entry, AssignmentApplied):
                 found |= {name: from_fields(fields) for name, fields in entry.declarations.items()}
@@ -138,9 +168,9 @@ def declarations_journaled(where: Journal, sequence: int) -> dict[str, Declarati
 
 def _of_journal(where: Journal, stop: int, paid: Transaction) -> Iterator[Entry]:
     ids = {paid.account_id, paid.merchant_id, paid.device_id} - {""}
-    wanted = [*(msgspec.json.encode(each) for each in ids), b'"control"']
+    wanted = [msgspec.json.encode(each) for each in ids]
     for record in where.records(0, stop):
-        if any(each in record.value for each in wanted):
+        if record.value.startswith((_ASSIGNMENT, _CONTROL)) or any(each in record.value for each in wanted):
             yield journal.decode(record.value)
 
 

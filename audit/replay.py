@@ -5,6 +5,7 @@ the history comes from the archive and the journal before it, features and score
 the outcome from the policy as the journal brought it.
 """
 
+from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
@@ -15,11 +16,12 @@ from kafka.errors import OffsetOutOfRangeError
 from audit import reasons
 from audit.bits import bits, unequal
 from audit.models import Versions, inputs
-from audit.past import Sources, declarations_journaled, find, histories_of
+from audit.past import Sources, declarations_journaled, find, past_of, shadows_of
 from features.declaration import DECLARATION
 from features.grammar import Declaration
 from features.history import Integers
 from plumbline import transaction as transactions
+from plumbline.assignment import Assignment
 from plumbline.decision import Decision
 from plumbline.errors import FingerprintMismatch, Invalid, Refused
 from plumbline.policy import Policy, decide
@@ -75,7 +77,8 @@ def replay(sources: Sources, versions_: Versions, transaction_id: str, hint: int
     """
     sequence, decision = find(sources.journal, transaction_id, hint)
     declared = _declared(sources, sequence, decision)
-    histories, policies = histories_of(sources, sequence, decision, declared)
+    past = past_of(sources, sequence, decision, declared)
+    histories = past.histories
     raw = _raw(sources.journal.bootstrap, decision)
     again = _parsed(raw, decision) if raw is not None else None
     fields = _transaction_fields(decision, raw, again)
@@ -86,7 +89,11 @@ def replay(sources: Sources, versions_: Versions, transaction_id: str, hint: int
     if decision.scores:
         score, found = _model_fields(versions_, decision, paid, histories)
         fields += found
-    fields += _outcome_fields(decision, paid, score, policies)
+    if past.assignment is not None and decision.assignment:
+        said = shadows_of(sources.journal, sequence, past.assignment.shadows)
+        fields += _shadow_fields(versions_, decision, paid, histories, said)
+        fields += _route_fields(decision, past.assignment, paid.account_id)
+    fields += _outcome_fields(decision, paid, score, past.policies)
     version = decision.scores[0].model_version if decision.scores else None
     return Replayed(
         transaction_id, sequence, decision.fingerprint, version, decision.policy_version, raw is not None, fields
@@ -198,11 +205,7 @@ def _model_fields(
             if reasons.to_explain(decision):
                 explained[0] = strongest(model.call("explain", now)["effects"], model.declaration.feature_names)[0]
         value = model.score(now)
-        same = not unequal(value.astype(np.float64), np.array([scored.value], np.float64))[0]
-        # A journaled score that is no float32, as it must be one, is shown whole.
-        single = float(np.float32(scored.value)) == scored.value
-        shown = np.float32(scored.value) if single else np.float64(scored.value)
-        scores.append(Field("score", f"version {scored.model_version}", bits(shown), bits(value[0]), bool(same)))
+        scores.append(_score_field(f"version {scored.model_version}", scored.value, value))
         values.append(float(value[0]))
     told = reasons.compared([decision], explained).get(0, [])
     return values[0], [
@@ -210,6 +213,48 @@ def _model_fields(
         *scores,
         *(Field("reasons", each.name, each.journaled, each.recomputed, each.equal) for each in told),
     ]
+
+
+def _score_field(name: str, was: float, now: Any) -> Field:
+    """A score as journaled and as computed again, float32 [1]."""
+    same = not unequal(now.astype(np.float64), np.array([was], np.float64))[0]
+    # A journaled score that is no float32, as it must be one, is shown whole.
+    single = float(np.float32(was)) == was
+    shown = np.float32(was) if single else np.float64(was)
+    return Field("score", name, bits(shown), bits(now[0]), bool(same))
+
+
+def _shadow_fields(
+    versions_: Versions,
+    decision: Decision,
+    paid: Transaction,
+    histories: dict[str, Integers],
+    said: Mapping[int, float | None],
+) -> list[Field]:
+    """What shadows said of a decision, those that gave a score."""
+    found = []
+    for version, value in said.items():
+        if value is not None:
+            model = versions_.loaded(version)
+            now = model.score(inputs([paid], histories[model.declaration.fingerprint]))
+            found.append(_score_field(f"version {version} (shadow)", value, now))
+    return found
+
+
+def _route_fields(decision: Decision, assignment: Assignment, account_id: str) -> list[Field]:
+    """Why its version decided; that an arm failed is taken on the journal's word, which the audit does not."""
+    version, route = assignment.routed(account_id)
+    if decision.route == "fallback" and route != "champion":
+        version, route = assignment.decides, "fallback"
+    found = [
+        Field("outcome", "assignment", decision.assignment, assignment.version,
+              decision.assignment == assignment.version),
+        Field("outcome", "route", decision.route, route, decision.route == route),
+    ]  # fmt: skip
+    if decision.scores:
+        was, now = str(decision.scores[0].model_version), str(version)
+        found.append(Field("outcome", "deciding version", was, now, was == now))
+    return found
 
 
 def _outcome_fields(

@@ -56,7 +56,9 @@ class Report:
     """What was compared, and how it came out.
 
     raw_missing: entries whose message the broker no longer keeps (their parsed form stands in for it); unscored:
-    decisions that no model answered; by_version: scores by model version; policies, fingerprints: how many decisions
+    decisions that no model answered; shadow_rows, shadow_failed, shadow_waiting: decisions that a shadow scored,
+    that it failed to, and that it had not answered about when the journal ended; by_version: scores by model version;
+    policies, fingerprints: how many decisions
     named each; first_at_ms, last_at_ms: when the journal's broker took the first and the last entry.
     """
 
@@ -70,6 +72,9 @@ class Report:
     fingerprints: Counter[str] = field(default_factory=Counter)
     unscored: int = 0
     raw_missing: int = 0
+    shadow_rows: int = 0
+    shadow_failed: int = 0
+    shadow_waiting: int = 0
     decisions: int = 0
     differences: list[Difference] = field(default_factory=list)
     _kept: Counter[str] = field(default_factory=Counter)

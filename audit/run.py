@@ -8,10 +8,9 @@ by key. In memory there are a chunk of records and the fold of keys; the rest li
 import functools
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -21,26 +20,25 @@ from archive.layout import open_archive
 from archive.record import Record
 from audit.batch_path import read_arrivals, recompute_history, write_arrivals
 from audit.causes import explain
-from audit.compare import Recomputed, compare
+from audit.compare import Recomputed, compare, compare_shadow
 from audit.intake import Intake, Judged, Taken
 from audit.measures import differences, from_table, journaled, to_table
 from audit.models import Versions
+from audit.parts import COMPARED_ROWS, by_deciding, in_parts
 from audit.recorded import RecordedJournal
-from audit.report import Report
+from audit.report import Difference, Report
 from audit.selection import Selection
+from audit.shadowed import Row, Shadowed
 from features.declaration import fingerprint
 from features.grammar import Declaration
 from features.sweep import Entities, History
 from plumbline.decision import Decision
-from plumbline.journal import AssignmentApplied
+from plumbline.journal import Answered
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
 from streaming.backfill import fold_archive
 from streaming.known import Known
 from streaming.state import State
-
-COMPARED_ROWS: Final = 4096
-"""Decisions that are compared at a time: a batch of another size than any scorer's."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +117,7 @@ def _sweep(asked: Audited, report: Report, swept: _Swept, tell: Callable[[str], 
         archive.verify()
         fold_archive(state, archive, asked.archive_until_us, lambda rows: None)
     tell("reading the journal and comparing")
+    shadowed = Shadowed()
     intake = Intake(state, asked.prefix, functools.partial(_rebuilt, asked, swept.arrivals))
     policies: dict[str, Policy] = {}
     for number, chunk in enumerate(_until_past(asked)):
@@ -132,12 +131,51 @@ def _sweep(asked: Audited, report: Report, swept: _Swept, tell: Callable[[str], 
         ]
         _count(report, chosen)
         tables: dict[str, list[pa.Table]] = defaultdict(list)
-        for part in _in_parts(taken.judged, chosen, policies):
+        for part in in_parts(taken.judged, chosen, policies):
             swept.declarations |= {name: intake.declaration(name) for name in part[0].in_force}
             swept.note([_transaction(each) for each in part], with_keys=asked.selection.sample is not None)
-            for name, table in _compare(asked, report, part, first, taken, policies, swept.declarations).items():
-                tables[name].append(table)
+            for alike in by_deciding(part):
+                for name, table in _compare(asked, report, alike, first, taken, policies, swept.declarations).items():
+                    tables[name].append(table)
         swept.write(number, tables)
+        _take_answers(asked, report, swept, taken, first, shadowed, {id(each) for each in chosen})
+    report.shadow_rows, report.shadow_failed = shadowed.rows, shadowed.failed
+    report.shadow_waiting = shadowed.waiting
+
+
+def _take_answers(
+    asked: Audited, report: Report, swept: _Swept, taken: Taken, first: int, shadowed: Shadowed, chosen: Container[int]
+) -> None:
+    """Note which decisions wait for shadows, and compare what these have answered; chosen: ids of what is compared."""
+    rows: dict[int, list[Row]] = {}
+    wrong: list[Difference] = []
+    for each in taken.judged:
+        if isinstance(each.entry, Decision):
+            waits = id(each) in chosen and each.arrival >= 0
+            shadowed.expect(
+                each.record.sequence,
+                {
+                    version: _row(each, name, swept.declarations, taken, first) if waits else None
+                    for version, name in each.shadows
+                },
+            )
+        elif isinstance(each.entry, Answered) and each.entry.role == "shadow":
+            found, bad = shadowed.take(each.record.sequence, each.entry)
+            rows.setdefault(each.entry.version, []).extend(found)
+            wrong += bad
+    for version, found in rows.items():
+        for begin in range(0, len(found), COMPARED_ROWS):
+            compare_shadow(report, version, found[begin : begin + COMPARED_ROWS], asked.versions)
+    report.add("intake", 0, [*wrong, *shadowed.lost()])
+
+
+def _row(each: Judged, name: str, declarations: Mapping[str, Declaration], taken: Taken, first: int) -> Row:
+    """A decision as a shadow should have seen it; name: the shadow's declaration."""
+    if not isinstance(each.entry, Decision):
+        raise AssertionError("only decisions have shadows")
+    history = taken.histories[name][each.arrival - first].copy()
+    names = declarations[name].history_names
+    return Row(each.record.sequence, each.entry, _transaction(each), name, names, history)
 
 
 def _rebuilt(asked: Audited, arrivals: Path, declaration: Declaration, entities: Entities) -> History:
@@ -174,25 +212,6 @@ def _count(report: Report, chosen: Sequence[Judged]) -> None:
     parsed = sum(each.record.message is not None or each.record.state == "never" for each in chosen)
     report.add("transaction", parsed, (each for each in found if each.layer == "transaction"))
     report.add("intake", len(chosen), (each for each in found if each.layer == "intake"))
-
-
-def _in_parts(
-    judged: Sequence[Judged], chosen: Sequence[Judged], policies: dict[str, Policy]
-) -> Iterator[list[Judged]]:
-    """The chosen decisions, some at a time; while each part is looked at, `policies` are those journaled by then."""
-    wanted = {id(each) for each in chosen}
-    part: list[Judged] = []
-    for each in judged:
-        changes = isinstance(each.body, Policy) or isinstance(each.entry, AssignmentApplied)
-        if part and (changes or len(part) == COMPARED_ROWS):
-            yield part
-            part = []
-        if isinstance(each.body, Policy):
-            policies[each.body.version] = each.body
-        elif isinstance(each.entry, Decision) and id(each) in wanted:
-            part.append(each)
-    if part:
-        yield part
 
 
 def _compare(

@@ -192,8 +192,9 @@ class _Life:
         for taken in self.following.take(entries):
             report = Report()
             self.delta.unverified += compare_sample(
-                report, taken, self.counted, self.sample, self.following.policies, self.versions
-            )
+                report, taken, self.counted, self.sample, self.following.policies, self.versions,
+                self.following.shadowed,
+            )  # fmt: skip
             self.delta.add(report)
 
     def _tell(self, balanced: Balanced | None) -> None:

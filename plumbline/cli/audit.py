@@ -100,6 +100,9 @@ def _print(report: "Report") -> None:
         print(f"{layer:>11}: {tally.compared:,} compared, {tally.different:,} different")
     if report.raw_missing:
         print(f"{report.raw_missing:,} messages are kept nowhere any longer: their parsed form stood in for them")
+    if report.shadow_rows or report.shadow_failed or report.shadow_waiting:
+        print(f"shadows: {report.shadow_rows:,} scores compared, {report.shadow_failed:,} decisions without one, "
+              f"{report.shadow_waiting:,} not answered yet")  # fmt: skip
     for each in report.differences:
         print(f"{each.sequence} {each.transaction_id} {each.layer} {each.name}: journaled {each.journaled}, "
               f"recomputed {each.recomputed}: {each.cause}")  # fmt: skip

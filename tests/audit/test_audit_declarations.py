@@ -13,12 +13,14 @@ from audit.run import Audited, audit
 from features.declaration import DECLARATION
 from features.grammar import Feature, Measure
 from features.sweep import History
-from plumbline.assignment import Assignment
+from plumbline.assignment import Arm, Assignment
 from plumbline.decision import Decision, DeclaredHistory
-from plumbline.journal import AssignmentApplied, ControlApplied, Rejected
+from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY
-from streaming.batch import process
+from streaming.batch import Batch, process
 from streaming.known import Known
+from streaming.model import PAUSE_MOST_US
+from streaming.shadows import Shadows, journaled
 from streaming.state import State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, scores_of, told
 from tests.recorded import Recorded, records
@@ -50,22 +52,27 @@ class Fake:
 
 
 class Fakes(Versions):
-    """Version 1 of today's declaration, version 2 of a wider one."""
+    """Versions 1 and 3 of today's declaration, version 2 of a wider one."""
 
     def loaded(self, version):
-        return Fake({1: DECLARATION, 2: WIDER}[version])
+        return Fake({1: DECLARATION, 2: WIDER, 3: DECLARATION}[version])
 
 
-def assign(version, decides, *shadows):
-    return msgspec.json.encode(Assignment(version=version, decides=decides, shadows=shadows))
+def assign(version, decides, *shadows, arms=()):
+    given = Assignment(version=version, decides=decides, shadows=shadows, arms=tuple(Arm(*each) for each in arms))
+    return msgspec.json.encode(given)
 
 
-def whole_story():
-    """The journal of a switch, and one assignment that is refused."""
-    client = FakeClient()
-    client.declarations = {2: WIDER}
-    client.absent = {9}
-    model = fake_model(client, Clock())
+def whole_story(steps=None, during=lambda number, client: None):
+    """The journal of a switch, and one assignment that is refused; or of other steps.
+
+    during: called before each step, with its number and the client.
+    """
+    client, clock = FakeClient(), Clock()
+    client.declarations = {2: WIDER, 3: DECLARATION}
+    client.absent = {3, 9}
+    model = fake_model(client, clock)
+    shadows = Shadows(model)
     state = State(Known(1000), policy=DEFAULT_POLICY, sequence=0)
     topics = {name: Numbered(f"{PREFIX}{name}") for name in ("control", "labels", "transactions")}
     entries = [ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW)]
@@ -81,16 +88,26 @@ def whole_story():
         messages[message.source.topic, message.source.offset] = each
         return message
 
-    steps = [None, assign("beside", 1, 2), assign("nobody", 9), assign("switch", 2, 1), assign("alone", 2)]
+    def write(batch):
+        first = len(entries)
+        batch.entries[:0] = shadows.answered(NOW)
+        entries.extend(batch.entries)
+        journaled(state, shadows, batch, first)
+        shadows.rest(30)
+
+    if steps is None:
+        steps = [None, assign("beside", 1, 2), assign("nobody", 9), assign("switch", 2, 1), assign("alone", 2)]
     for number, control in enumerate(steps):
+        clock.now_us += PAUSE_MOST_US
+        during(number, client)
         paid = [raw(payment(n)) for n in range(number * 40, number * 40 + 40)]
         said = [raw(told(number, number * 40 - 5))] if number else []
-        entries += process(
+        write(process(
             state, model, control=[numbered("control", control)] if control else [],
             label=[numbered("labels", each) for each in said],
             transaction=[numbered("transactions", each) for each in paid], now_us=NOW, supply=supply,
-        ).entries  # fmt: skip
-        state.sequence = len(entries) - 1
+        ))  # fmt: skip
+    write(Batch())
     return Recorded(PREFIX, entries, messages)
 
 
@@ -122,7 +139,10 @@ def test_before_during_and_after_the_switch_nothing_differs():
     both = sum(len(of.entries[n].other_histories) for n in of.at(Decision))
     assert both > 80
     assert report.compared["history"] == 200 + both, "under each declaration in force"
-    assert report.compared["score"] == sum(len(of.entries[n].scores) for n in of.at(Decision)) > 200
+    shadowed = sum(len(of.entries[n].values) for n in of.at(Answered))
+    assert report.compared["score"] == 200 + shadowed
+    assert (report.shadow_rows, report.shadow_failed, report.shadow_waiting) == (shadowed, 0, 0)
+    assert shadowed == 120, "beside has two steps, switch one"
     assert {version: tally.different for version, tally in report.by_version.items()} == {1: 0, 2: 0}
     assert set(report.fingerprints) == {DECLARATION.fingerprint, WIDER.fingerprint}
 
@@ -133,14 +153,16 @@ def test_what_a_shadow_was_told_and_said_is_compared_too():
     after = next(n for n in of.at(Decision) if of.entries[n].fingerprint == WIDER.fingerprint)
     (other,) = of.entries[beside].other_histories
     changed = DeclaredHistory(other.fingerprint, (*other.values[:-1], other.values[-1] + 1))
-    deciding, shadow = of.entries[after].scores
-    said = msgspec.structs.replace(shadow, value=float(np.float32(0.5)))
+    answer = next(n for n in of.at(Answered) if after in of.entries[n].sequences)
+    place = of.entries[answer].sequences.index(after)
+    values = list(of.entries[answer].values)
+    values[place] = float(np.float32(0.5))
     stranger = DeclaredHistory("f" * 16, (1, 2))
     third = next(n for n in of.at(Decision) if n > after + 5)
     planted = of.with_entries(
         {
             beside: msgspec.structs.replace(of.entries[beside], other_histories=(changed,)),
-            after: msgspec.structs.replace(of.entries[after], scores=(deciding, said)),
+            answer: msgspec.structs.replace(of.entries[answer], values=tuple(values)),
             third: msgspec.structs.replace(
                 of.entries[third], other_histories=(*of.entries[third].other_histories, stranger)
             ),
@@ -168,6 +190,6 @@ def test_an_assignment_that_was_taken_away_or_changed_shows():
     assert {(each.sequence, each.layer, each.name) for each in report.differences} == {
         (at, "transaction", "version"),
         (at, "intake", "entry"),
-    }
+    }, "decisions are judged by what the message said"
     report = audited(of.without_entry(at))
     assert any(each.journaled == "absent" and each.recomputed == "assignment, switch" for each in report.differences)

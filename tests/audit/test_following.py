@@ -6,11 +6,11 @@ import pytest
 
 from audit.following import Following
 from audit.keeping import history_under
-from audit.past import Journal, Sources, declarations_journaled, find, histories_of
+from audit.past import Journal, Sources, declarations_journaled, find, past_of, shadows_of
 from features.declaration import DECLARATION
 from features.sweep import History
 from plumbline.decision import Decision
-from plumbline.journal import LabelApplied
+from plumbline.journal import Answered, LabelApplied
 from streaming.arrivals import arrivals
 from streaming.known import Known
 from streaming.state import State
@@ -75,9 +75,18 @@ def test_a_replay_finds_every_declaration_of_then_and_its_history(kafka, topic_p
         assert found == wanted
         known = {OLD: DECLARATION} | declarations_journaled(sources.journal, sequence)
         names = [found.fingerprint, *(each.fingerprint for each in found.other_histories)]
-        histories, _ = histories_of(sources, sequence, found, {name: known[name] for name in names})
-        assert {name: tuple(each[0].tolist()) for name, each in histories.items()} == {
+        past = past_of(sources, sequence, found, {name: known[name] for name in names})
+        assert {name: tuple(each[0].tolist()) for name, each in past.histories.items()} == {
             name: found.history_of(name) for name in names
+        }
+        assert ("" if past.assignment is None else past.assignment.version) == found.assignment
+        shadows = () if past.assignment is None else past.assignment.shadows
+        said = shadows_of(sources.journal, sequence, shadows)
+        assert said.keys() == set(shadows)
+        assert said == {
+            each.version: each.values[each.sequences.index(sequence)]
+            for each in entries
+            if isinstance(each, Answered) and sequence in each.sequences
         }
     assert decisions[75].other_histories
     swept = history_under(sources, WIDER, sources.journal.end())

@@ -1,6 +1,10 @@
 """Canary and shadow with real processes: a broker, a model server with three versions, and scorers that are killed."""
 
+import json
+import os
 import random
+import subprocess
+import sys
 import time
 
 import msgspec
@@ -51,6 +55,15 @@ def assign(site, **fields):
     return given
 
 
+def plumbline(site, *arguments):
+    """What a verb prints as JSON."""
+    done = subprocess.run(
+        [sys.executable, "-m", "plumbline.cli.main", *arguments], env={**os.environ, **site.environ}, text=True,
+        stdout=subprocess.PIPE, check=False,
+    )  # fmt: skip
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 def owed_and_answered(entries):
     """Which (version, decision) were to be answered by shadows, and which were, as often as they were."""
     owed, answered, in_force = set(), [], None
@@ -99,7 +112,7 @@ def check_routes(entries):
 
 
 def test_killed_while_a_canary_decides_and_a_shadow_scores_nothing_is_lost_doubled_or_unanswered(
-    kafka, topic_prefix, server, tmp_path
+    kafka, topic_prefix, server, models, tmp_path
 ):
     seed = random.randrange(2**32)
     print(f"seed {seed}")
@@ -131,6 +144,17 @@ def test_killed_while_a_canary_decides_and_a_shadow_scores_nothing_is_lost_doubl
         assert all(each.scores for each in site.journal.decisions())
         for each in site.scorers:
             assert each.process.poll() is not None or each.stop() == 0
+        (site.folder / "data" / "models").mkdir()
+        (site.folder / "data" / "models" / "plumbline").symlink_to(models)
+        audited = plumbline(site, "audit", "--json", "--no-record")
+        assert (audited["different"], audited["compared"], audited["shadow_waiting"]) == (0, site.paid, 0), audited
+        assert audited["shadow_rows"] + audited["shadow_failed"] == len(owed_and_answered(site.journal.entries)[0])
+        watched = [n for n, each in site.journal.entries if isinstance(each, Decision) and each.assignment == "a"]
+        asked = dict(site.journal.entries)[watched[-1]].transaction.transaction_id
+        again = plumbline(site, "replay", asked, "--json")
+        assert {each["name"] for each in again["fields"] if each["layer"] == "outcome"} > {"assignment", "route"}
+        assert "version 3 (shadow)" in {each["name"] for each in again["fields"]}
+        assert all(each["equal"] for each in again["fields"])
         folder = site.folder / "data" / "snapshots"
         assert manifest_of(folder / str(max(sequences(folder)))).awaited is msgspec.UNSET
     finally:
