@@ -1,7 +1,7 @@
-"""Tensors on the wire and arrays in memory, exchanged without a Python loop per value.
+"""Tensors on the wire and arrays in memory.
 
-Numbers travel as `tensor_content` (the array's own little-endian bytes), texts as `string_val`. What comes in may
-use either form for numbers, as TensorFlow Serving's answers do.
+Numbers travel as `tensor_content` (the array's own little-endian bytes) or in the field of their type, texts as
+`string_val`. What comes in may use either form, as TensorFlow Serving's answers do.
 """
 
 import math
@@ -62,6 +62,21 @@ def fill(tensor: wire.TensorProto, values: npt.NDArray[Any] | Sequence[bytes]) -
         raise Invalid("tensor", "dtype", str(values.dtype), "a number type, bool, or byte strings")
     tensor.dtype = number
     tensor.tensor_content = values.tobytes()
+
+
+def fill_fields(tensor: wire.TensorProto, values: npt.NDArray[Any]) -> None:
+    """As `fill`, with numbers in the field of their type, where TensorFlow Serving's callers look for them.
+
+    Raises Invalid for an element type that this wire does not carry.
+    """
+    number = _NUMBER_OF.get(values.dtype)
+    if number is None:
+        fill(tensor, values)
+        return
+    tensor.dtype = number
+    for size in values.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    getattr(tensor, NUMERIC[number][1]).extend(values.ravel().tolist())
 
 
 def array(tensor: wire.TensorProto) -> npt.NDArray[Any]:

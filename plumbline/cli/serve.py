@@ -56,6 +56,12 @@ def serve(
     enable_grpc_reflection: Annotated[
         bool, typer.Option("--enable-grpc-reflection", help="Tell gRPC tools of the services and their messages.")
     ] = False,
+    enable_serialization_as_tensor_content: Annotated[
+        bool,
+        typer.Option(
+            "--enable-serialization-as-tensor-content", help="Answer numbers as bytes, not in the field of their type."
+        ),
+    ] = False,
     enable_batching: Annotated[
         bool, typer.Option("--enable-batching", help="Compute calls that come at the same time as one.")
     ] = False,
@@ -107,6 +113,7 @@ def serve(
         cors=rest_api_enable_cors_support,
         health=enable_grpc_healthcheck_service,
         reflection=enable_grpc_reflection,
+        tensor_content=enable_serialization_as_tensor_content,
         retries=Retries(max_num_load_retries, load_retry_interval_seconds),
         warm_up=enable_model_warmup,
         batching=batching.parameters(batches) if enable_batching else None,

@@ -1,6 +1,6 @@
 """What a request means, whatever it came by: model spec and arrays in, arrays or a StatusError out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 
 from serving import wire_pb2 as wire
@@ -32,6 +32,8 @@ class Answer:
 
 def find(models: Models, spec: Spec) -> Model:
     """The loaded version that a spec asks for. Raises StatusError when there is none."""
+    if not spec.name:
+        raise invalid(MISSING_NAME)
     version = _version(models, spec)
     versions = models.versions(spec.name)
     model = versions.loaded(version) if versions is not None else None
@@ -43,8 +45,6 @@ def find(models: Models, spec: Spec) -> Model:
 
 def _version(models: Models, spec: Spec) -> int | None:
     """The version that a spec pins, by number or by label; None for the newest. Raises StatusError."""
-    if not spec.name:
-        raise invalid(MISSING_NAME)
     return models.labelled(spec.name, spec.label) if spec.label else spec.version
 
 
@@ -56,27 +56,23 @@ def signature_of(model: Model, name: str) -> Signature:
     return signature
 
 
-def predict(models: Models, spec: Spec, inputs: Arrays, output_filter: Sequence[str] = ()) -> Answer:
-    """Outputs of one signature for the given inputs, or those of them that the filter names.
-
-    Raises StatusError: an unknown model, version, signature or name, a wrong type or shape, a fault of the graph.
-    """
-    return call(find(models, spec), spec.signature, inputs, output_filter)
-
-
 def call(model: Model, signature_name: str, inputs: Arrays, output_filter: Sequence[str] = ()) -> Answer:
-    """As predict, on a version that was found before."""
+    """Outputs of one signature of a version for the given inputs, or those of them that the filter names.
+
+    Raises StatusError: an unknown signature or name, a wrong type or shape, a fault of the graph.
+    """
     signature = signature_of(model, signature_name)
-    check_inputs(signature, inputs)
+    check_names(signature, inputs.keys())
     _check_filter(signature, output_filter)
+    check_arrays(signature, inputs)
     outputs = signature.run(inputs)
     chosen = {name: outputs[name] for name in output_filter} if output_filter else outputs
     return Answer(model.version, signature_name or DEFAULT_SIGNATURE, chosen)
 
 
-def check_inputs(signature: Signature, inputs: Arrays) -> None:
-    """Raise StatusError unless the inputs are the declared ones, each of its type and a shape that fits."""
-    wanted, given = signature.inputs.keys(), inputs.keys()
+def check_names(signature: Signature, given: Set[str]) -> None:
+    """Raise StatusError unless the inputs that are given are the declared ones."""
+    wanted = signature.inputs.keys()
     if len(wanted) != len(given):
         raise invalid(
             f"input size does not match signature: {len(given)}!={len(wanted)} "
@@ -88,6 +84,10 @@ def check_inputs(signature: Signature, inputs: Arrays) -> None:
             raise invalid(
                 f"input tensor alias not found in signature: {name}. Inputs expected to be in the set {listed(wanted)}."
             )
+
+
+def check_arrays(signature: Signature, inputs: Arrays) -> None:
+    """Raise StatusError unless every declared input is given in its type and a shape that fits."""
     for position, (name, slot) in enumerate(sorted(signature.inputs.items())):
         values = inputs[name]
         if values.dtype != slot.dtype:
@@ -129,6 +129,7 @@ def metadata(models: Models, spec: Spec, fields: Sequence[str]) -> tuple[int, Ma
         raise invalid(NO_FIELDS)
     for field in fields:
         if field != SIGNATURE_DEF:
-            raise invalid(f"Metadata field {field} is not supported")
+            # The protocol's own text has a gap that nothing ever fills.
+            raise invalid(f"Metadata field %s is not supported{field}")
     model = find(models, spec)
     return model.version, model.definitions

@@ -1,8 +1,11 @@
 """What each gRPC call does: its message to the data plane, and the answer to a message."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Final
+
+import numpy.typing as npt
 
 from plumbline.errors import Invalid
 from serving import tensors
@@ -15,6 +18,7 @@ from serving.server.models import Models
 from serving.server.status import MISSING_SPEC, UNSUPPORTED_CONFIG, Code, invalid
 from serving.server.versions import VersionStatus
 
+Fill = Callable[[wire.TensorProto, npt.NDArray[Any]], None]
 Goes = Callable[[], bool]
 """Whether the caller still waits for its answer."""
 
@@ -30,20 +34,22 @@ class Call:
     answer: Callable[[Models, Any, Goes], Any]
 
 
-def predict(models: Models, request: wire.PredictRequest) -> wire.PredictResponse:
-    """PredictionService.Predict. Raises StatusError."""
+def predict(models: Models, request: wire.PredictRequest, fill: Fill = tensors.fill_fields) -> wire.PredictResponse:
+    """PredictionService.Predict; fill: which of a tensor's two forms its answer has. Raises StatusError."""
     spec = _spec(request)
+    model = dataplane.find(models, spec)
+    dataplane.check_names(dataplane.signature_of(model, spec.signature), request.inputs.keys())
     inputs = {}
     for name, tensor in request.inputs.items():
         try:
             inputs[name] = tensors.array(tensor)
         except Invalid as error:
             raise invalid(f"tensor parsing error: {name}") from error
-    answer = dataplane.predict(models, spec, inputs, request.output_filter)
+    answer = dataplane.call(model, spec.signature, inputs, request.output_filter)
     response = wire.PredictResponse()
     fill_spec(response.model_spec, spec.name, answer.version, answer.signature)
     for name, values in answer.outputs.items():
-        tensors.fill(response.outputs[name], values)
+        fill(response.outputs[name], values)
     return response
 
 
@@ -172,3 +178,8 @@ CALLS: Final = (
     Call(MODEL_SERVICE, "GetModelStatus", wire.GetModelStatusRequest, wire.GetModelStatusResponse, _at_once(status)),
     Call(MODEL_SERVICE, "HandleReloadConfigRequest", wire.ReloadConfigRequest, wire.ReloadConfigResponse, reload),
 )
+CONTENT_CALLS: Final = tuple(
+    replace(call, answer=_at_once(partial(predict, fill=tensors.fill))) if call.name == "Predict" else call
+    for call in CALLS
+)
+"""The same, whose answers hold numbers as `tensor_content`."""

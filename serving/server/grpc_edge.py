@@ -1,5 +1,6 @@
 """gRPC as a transport: a server that holds its port, and for each call the bytes, the code and the text."""
 
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Final
 
@@ -8,7 +9,7 @@ import structlog
 from google.protobuf.message import DecodeError
 
 from plumbline.errors import Unready
-from serving.server.grpc_calls import CALLS, Call
+from serving.server.grpc_calls import CALLS, CONTENT_CALLS, Call
 from serving.server.models import Models
 from serving.server.status import StatusError, invalid
 from serving.server.watch import Watch, model_name_of
@@ -39,15 +40,18 @@ def bind(
     port: int,
     credentials: grpc.ServerCredentials | None = None,
     workers: int = WORKERS,
+    tensor_content: bool = False,
 ) -> tuple[grpc.Server, int]:
     """A server that holds its port and is not yet started, and that port (a free one where 0 is asked for).
 
-    credentials: for TLS, see `serving.server.tls`; workers: most calls that are answered at the same time.
+    credentials: for TLS, see `serving.server.tls`; workers: most calls that are answered at the same time;
+    tensor_content: whether numbers are answered as their own bytes rather than in the field of their type.
     Raises Unready when the port cannot be had.
     """
     pool = ThreadPoolExecutor(workers, thread_name_prefix="grpc")
     server = grpc.server(pool, options=OPTIONS, maximum_concurrent_rpcs=WAITING_MAX_CALLS)
-    server.add_generic_rpc_handlers(_handlers(models, watch))
+    calls = CONTENT_CALLS if tensor_content else CALLS
+    server.add_generic_rpc_handlers(_handlers(models, watch, calls))
     address = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     try:
         bound = server.add_secure_port(address, credentials) if credentials else server.add_insecure_port(address)
@@ -58,9 +62,9 @@ def bind(
     return server, bound
 
 
-def _handlers(models: Models, watch: Watch) -> tuple[grpc.GenericRpcHandler, ...]:
+def _handlers(models: Models, watch: Watch, calls: Sequence[Call]) -> tuple[grpc.GenericRpcHandler, ...]:
     services: dict[str, dict[str, grpc.RpcMethodHandler]] = {}
-    for call in CALLS:
+    for call in calls:
         services.setdefault(call.service, {})[call.name] = _handler(models, watch, call)
     return tuple(grpc.method_handlers_generic_handler(name, methods) for name, methods in services.items())
 

@@ -149,7 +149,7 @@ def _run(signature: Signature, examples: Sequence[bytes]) -> Arrays:
     given = np.empty(len(examples), object)
     given[:] = examples
     inputs = {INPUTS: given}
-    dataplane.check_inputs(signature, inputs)
+    dataplane.check_arrays(signature, inputs)
     return signature.run(inputs)
 
 

@@ -45,8 +45,9 @@ class Options:
     config_file: takes the place of model_name, base_path and keep_versions, and is read again every
     config_poll_seconds (0: never); labels_ahead: whether a new label may go to a version that is not served yet;
     cors: whether web pages of any origin may call REST; health, reflection: whether gRPC has these services too;
-    warm_up: whether a version answers the requests in its folder first; batching: None computes each call by itself;
-    metrics_path: where on the REST port Prometheus reads (None: nowhere); credentials: for TLS of gRPC.
+    tensor_content: whether gRPC answers numbers as bytes; warm_up: whether a version answers the requests in its folder
+    first; batching: None computes each call by itself; metrics_path: where on the REST port Prometheus reads (None:
+    nowhere); credentials: for TLS of gRPC.
     """
 
     model_name: str
@@ -63,6 +64,7 @@ class Options:
     cors: bool = False
     health: bool = False
     reflection: bool = False
+    tensor_content: bool = False
     retries: Retries = field(default_factory=Retries)
     warm_up: bool = True
     batching: Parameters | None = None
@@ -94,7 +96,9 @@ def run(options: Options, announce: Callable[[dict[str, Any]], None]) -> None:
     models = Models(load, options.labels_ahead, options.retries, wake=lambda: bell.put(POLL))
     models.reload(_configuration(options))
     workers = grpc_edge.WORKERS if options.batching is None else grpc_edge.WAITING_WORKERS
-    grpc_server, port = grpc_edge.bind(models, watch, options.host, options.port, options.credentials, workers)
+    grpc_server, port = grpc_edge.bind(
+        models, watch, options.host, options.port, options.credentials, workers, options.tensor_content
+    )
     if options.health:
         health.add(grpc_server)
     if options.reflection:

@@ -4,12 +4,14 @@ They must learn the official names. So our own messages' descriptors are rewritt
 of its own, beside which the classes that the server itself uses stay as they are.
 """
 
-from typing import Final
+import threading
+from collections.abc import Iterator, Sequence
+from typing import Any, Final
 
 import grpc
 from google.protobuf import any_pb2, descriptor_pb2, descriptor_pool, wrappers_pb2
 from grpc_health.v1 import health_pb2
-from grpc_reflection.v1alpha import reflection, reflection_pb2
+from grpc_reflection.v1alpha import reflection, reflection_pb2, reflection_pb2_grpc
 
 from serving import wire_pb2 as wire
 from serving.methods import MODEL_SERVICE, PREDICTION_SERVICE
@@ -29,12 +31,35 @@ EXAMPLE_FIELDS: Final = frozenset(
 """Fields that we keep as bytes, unread, and that officially are messages."""
 
 
+STREAMS_MAX: Final = 2
+"""Each stream holds one of the server's threads while it is open: more at once are refused."""
+
+
+class Reflection(reflection.ReflectionServicer):
+    """The package's own service, for a few at a time."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        super().__init__(names, official_pool())
+        self._room = threading.BoundedSemaphore(STREAMS_MAX)
+
+    def ServerReflectionInfo(  # noqa: N802 # the service's name for it
+        self, requests: Iterator[Any], context: grpc.ServicerContext
+    ) -> Iterator[Any]:
+        """Answer a stream of questions."""
+        if not self._room.acquire(blocking=False):
+            context.abort(grpc.StatusCode.RESOURCE_EXHAUSTED, f"{STREAMS_MAX} streams are open: end one of them")
+        try:
+            yield from super().ServerReflectionInfo(requests, context)
+        finally:
+            self._room.release()
+
+
 def add(server: grpc.Server, health: bool) -> None:
     """Let a server that is not yet started answer reflection; health: whether it has the health service too."""
     names = [PREDICTION_SERVICE, MODEL_SERVICE, reflection.SERVICE_NAME]
     if health:
         names.append(health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-    reflection.enable_server_reflection(names, server, pool=official_pool())
+    reflection_pb2_grpc.add_ServerReflectionServicer_to_server(Reflection(names), server)
 
 
 def official_pool() -> descriptor_pool.DescriptorPool:

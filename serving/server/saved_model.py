@@ -115,11 +115,15 @@ def _slot(name: str, info: wire.TensorInfo) -> Slot:
         dtype = NUMERIC[info.dtype][0]
     else:
         raise StatusError(
-            Code.UNIMPLEMENTED, f"input {name} has the type {info.dtype}, which this server does not carry"
+            Code.UNIMPLEMENTED, f"input {name} has the type {_named(info.dtype)}, which this server does not carry"
         )
     if info.tensor_shape.unknown_rank:
         return Slot(info.dtype, dtype, None)
     return Slot(info.dtype, dtype, tuple(None if dim.size < 0 else dim.size for dim in info.tensor_shape.dim))
+
+
+def _named(number: wire.DataType) -> str:
+    return wire.DataType.Name(number) if number in wire.DataType.values() else str(number)
 
 
 def _warm_up(folder: Path, name: str, signature: Signature) -> None:

@@ -29,11 +29,16 @@ def server(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 @pytest.fixture(scope="session")
 def told(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModelServer]:
-    """A server that serves nothing but what a test tells it to; whoever tells it supersedes what was told before."""
+    """A server that serves nothing but what a test tells it to, with every extra switched on.
+
+    Whoever tells it supersedes what was told before.
+    """
     file = tmp_path_factory.mktemp("told") / "models.config"
     file.write_text("model_config_list {}")
     log = tmp_path_factory.mktemp("log") / "serve.log"
-    with ModelServer(file.parent / "none", log, more=["--model-config-file", str(file)]) as started:
+    more = ["--model-config-file", str(file), "--enable-grpc-healthcheck-service", "--enable-grpc-reflection"]
+    more += ["--rest-api-enable-cors-support", "--enable-serialization-as-tensor-content"]
+    with ModelServer(file.parent / "none", log, more=more) as started:
         yield started
 
 

@@ -1,15 +1,18 @@
 """Health and reflection, as generic gRPC tools use them; bytes that are no message."""
 
+import threading
 from typing import Any
 
 import grpc
 import pytest
 from google.protobuf import descriptor_pb2, descriptor_pool, message_factory
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2, reflection_pb2_grpc
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from serving import wire_pb2 as wire
 from serving.server.grpc_calls import CALLS
+from serving.server.reflection import STREAMS_MAX
 from tests.serving_by_hand import served
 
 
@@ -89,6 +92,29 @@ def test_every_message_is_told_by_its_official_name_with_our_fields(reflected):
         package = "tensorflow" if message.name in framework else "tensorflow.serving"
         found = pool.FindMessageTypeByName(f"{package}.{message.name}")
         assert {(each.name, each.number) for each in found.fields} == {(f.name, f.number) for f in message.field}
+
+
+def test_streams_that_stay_open_do_not_take_the_servers_threads(tmp_path):
+    end = threading.Event()
+
+    def questions():
+        yield reflection_pb2.ServerReflectionRequest(list_services="")
+        end.wait(30)
+
+    with served(tmp_path) as running, grpc.insecure_channel(running.target) as opened:
+        stub = reflection_pb2_grpc.ServerReflectionStub(opened)
+        streams = [stub.ServerReflectionInfo(questions()) for _ in range(STREAMS_MAX)]
+        assert all(next(stream).list_services_response.service for stream in streams)
+        with pytest.raises(grpc.RpcError) as caught:
+            next(stub.ServerReflectionInfo(questions()))
+        assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        health = health_pb2_grpc.HealthStub(opened)
+        watching = [health.Watch(health_pb2.HealthCheckRequest(service="")) for _ in range(20)]
+        assert {next(each).status for each in watching} == {health_pb2.HealthCheckResponse.SERVING}
+        health.Check(health_pb2.HealthCheckRequest(service=""), timeout=30)
+        end.set()
+        for stream in [*streams, *watching]:
+            stream.cancel()
 
 
 @pytest.mark.parametrize("call", CALLS, ids=lambda call: call.name)

@@ -8,13 +8,17 @@ import urllib.request
 from urllib.error import HTTPError
 
 import grpc
+import numpy as np
 import psutil
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import ProtoReflectionDescriptorDatabase
 
 from plumbline.errors import ModelRefused, ModelUnavailable
+from serving import tensors
 from serving import wire_pb2 as wire
 from serving.client import ModelClient
-from serving.methods import PREDICTION_SERVICE
+from serving.methods import PREDICT, PREDICTION_SERVICE
 from serving.models_client import ModelPlan, model_versions, reload_models
 from tests.serving_model import columns
 from tests.serving_process import ModelServer, until
@@ -79,7 +83,7 @@ def test_a_model_that_does_not_load_is_told_of_with_its_reason_and_harms_no_othe
     ("misfit", "reason"),
     [
         ("mute", "has no signature that can be called"),
-        ("complex", "input x has the type 8, which this server does not carry"),
+        ("complex", "input x has the type DT_COMPLEX64, which this server does not carry"),
     ],
 )
 def test_a_version_with_the_wrong_signatures_is_refused_with_the_reason(told, bases, models, misfit, reason):
@@ -143,6 +147,27 @@ def test_a_real_graph_answers_whatever_comes_and_holds_on_to_nothing(told, model
     (rss, threads), (rss_after, threads_after) = held
     assert rss_after - rss < LEAK_MAX_BYTES
     assert threads_after - threads <= THREADS_MAX
+
+
+def test_what_is_off_by_default_can_be_switched_on(told):
+    with grpc.insecure_channel(told.target) as channel:
+        asked = health_pb2.HealthCheckRequest(service="PredictionService")
+        assert (
+            health_pb2_grpc.HealthStub(channel).Check(asked, timeout=30).status
+            == health_pb2.HealthCheckResponse.SERVING
+        )
+        assert "grpc.health.v1.Health" in ProtoReflectionDescriptorDatabase(channel).get_services()
+        request = wire.PredictRequest(model_spec=wire.ModelSpec(name="examples", signature_name="regress"))
+        example = wire.Example()
+        example.features.feature["amount"].float_list.value.append(1.5)
+        tensors.fill(request.inputs["inputs"], [example.SerializeToString()])
+        answer = channel.unary_unary(PREDICT, response_deserializer=wire.PredictResponse.FromString)
+        outputs = answer(request.SerializeToString(), timeout=30).outputs["outputs"]
+        assert (outputs.tensor_content, list(outputs.float_val)) == (np.float32([3]).tobytes(), [])
+    preflight = urllib.request.Request(f"http://127.0.0.1:{told.rest_port}/v1/models/examples", method="OPTIONS")
+    preflight.add_header("Origin", "https://shop.example")
+    with urllib.request.urlopen(preflight, timeout=30) as response:
+        assert response.headers["Access-Control-Allow-Origin"] == "*"
 
 
 def test_a_server_that_is_away_is_told_of():

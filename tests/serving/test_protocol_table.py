@@ -257,8 +257,8 @@ def task(method, name="examples", signature="", more=""):
 
 
 GRPC_ANSWERED = [
-    ("Predict", spec("plain") + X, said("plain", 1) + 'outputs { key: "y" value { dtype: DT_FLOAT tensor_shape { dim { size: 1 } } tensor_content: "\\x00\\x00\\x40\\x40" } }'),
-    ("Predict", spec("sum", more='version_label: "stable"') + AB + 'output_filter: "version"', said("sum", 1) + 'outputs { key: "version" value { dtype: DT_INT64 tensor_shape { dim { size: 1 } } tensor_content: "\\x01\\x00\\x00\\x00\\x00\\x00\\x00\\x00" } }'),
+    ("Predict", spec("plain") + X, said("plain", 1) + 'outputs { key: "y" value { dtype: DT_FLOAT tensor_shape { dim { size: 1 } } float_val: 3 } }'),
+    ("Predict", spec("sum", more='version_label: "stable"') + AB + 'output_filter: "version"', said("sum", 1) + 'outputs { key: "version" value { dtype: DT_INT64 tensor_shape { dim { size: 1 } } int64_val: 1 } }'),
     ("Classify", spec("examples") + examples(2.5, 7.5), said("examples", 1) + f"result {{ {FRAUD} }}"),
     ("Classify", spec("examples") + CONTEXT, said("examples", 1) + f"result {{ {FRAUD} }}"),
     ("Classify", spec("examples", "scores_only") + examples(2.5), said("examples", 1, "scores_only") + f'result {{ {classes(("score: 0.25", "score: 0.75"))} }}'),
@@ -276,19 +276,23 @@ NO_MODEL = "Servable not found for request: Latest(other)"
 INVALID, MISSING, UNFIT = "INVALID_ARGUMENT", "NOT_FOUND", "FAILED_PRECONDITION"
 GRPC_REFUSED = [
     *[(name, "", INVALID, "Missing ModelSpec") for name in ("Predict", "Classify", "Regress", "GetModelMetadata", "GetModelStatus")],
-    *[(name, "model_spec {}", INVALID, "ModelSpec has no name specified.") for name in ("Predict", "Classify", "Regress", "GetModelStatus")],
+    *[(name, "model_spec {}", INVALID, "ModelSpec has no name specified.") for name in ("Predict", "Classify", "Regress")],
     *[(name, spec("other"), MISSING, NO_MODEL) for name in ("Predict", "Classify", "Regress")],
     *[(name, spec("sum", more='version_label: "x"'), INVALID, "Unrecognized servable version label: x") for name in ("Predict", "Classify", "Regress", "GetModelStatus")],
     ("Predict", spec("sum", more="version { value: 7 }"), MISSING, "Servable not found for request: Specific(sum, 7)"),
+    ("GetModelStatus", "model_spec {}", MISSING, "Could not find any versions of model "),
     ("GetModelStatus", spec("other"), MISSING, "Could not find any versions of model other"),
     ("GetModelStatus", spec("sum", more="version { value: 7 }"), MISSING, "Could not find version 7 of model sum"),
     ("GetModelMetadata", spec("sum"), INVALID, "GetModelMetadataRequest must specify at least one metadata_field"),
-    ("GetModelMetadata", spec("sum") + 'metadata_field: "graph"', INVALID, "Metadata field graph is not supported"),
+    ("GetModelMetadata", spec("sum") + 'metadata_field: "graph"', INVALID, "Metadata field %s is not supportedgraph"),
     ("GetModelMetadata", spec("other") + 'metadata_field: "signature_def"', MISSING, NO_MODEL),
     # Predict.
     ("Predict", spec("plain", "x") + X, UNFIT, 'Serving signature key "x" not found.'),
     ("Predict", spec("plain") + AB, INVALID, "input size does not match signature: 2!=1 len({a,b}) != len({x}). Sent extra: {a,b}. Missing but required: {x}."),
     ("Predict", spec("plain") + X.replace('"x"', '"z"'), INVALID, "input tensor alias not found in signature: z. Inputs expected to be in the set {x}."),
+    ("Predict", spec("other") + X.replace("DT_FLOAT", "DT_INVALID"), MISSING, NO_MODEL),
+    ("Predict", spec("plain") + AB.replace("DT_FLOAT", "DT_INVALID"), INVALID, "input size does not match signature: 2!=1 len({a,b}) != len({x}). Sent extra: {a,b}. Missing but required: {x}."),
+    ("Predict", spec("plain", "int") + X + 'output_filter: "z"', INVALID, "output tensor alias not found in signature: z Outputs expected to be in the set {y}."),
     ("Predict", spec("plain", "int") + X, INVALID, "Expects arg[0] to be int64 but float is provided"),
     ("Predict", spec("plain") + X.replace("float_val: 1.5", 'tensor_content: "123"'), INVALID, "tensor parsing error: x"),
     ("Predict", spec("plain") + X.replace("DT_FLOAT", "DT_INVALID"), INVALID, "tensor parsing error: x"),

@@ -28,6 +28,18 @@ def test_numbers_come_back_with_the_same_bits_type_and_shape(values):
     assert back.tobytes() == values.tobytes()
 
 
+@given(st.sampled_from(DTYPES).flatmap(lambda dtype: npst.arrays(dtype, SHAPES)))
+def test_numbers_in_the_field_of_their_type_come_back_with_the_same_bits(values):
+    tensor = wire.TensorProto()
+    tensors.fill_fields(tensor, values)
+    assert not tensor.tensor_content
+    back = tensors.array(wire.TensorProto.FromString(tensor.SerializeToString()))
+    assert (back.dtype, back.shape) == (values.dtype, values.shape)
+    number = values == values  # noqa: PLR0124 # which bits a NaN has is nobody's business
+    assert back[number].tobytes() == values[number].tobytes()
+    assert np.isnan(back[~number].astype(float)).all()
+
+
 @given(npst.arrays(object, SHAPES, elements=st.binary(max_size=8)))
 def test_texts_come_back_with_the_same_bytes_and_shape(values):
     back = tensors.array(sent(values))
