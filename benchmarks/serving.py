@@ -6,8 +6,8 @@
 Calls in process, over gRPC and over REST take turns one by one, so that a busy machine slows all of them alike, and
 none finds its processor warmer than another; `*_ratio` is a way's rate over that in process, from medians.
 One caller at a time, each call whole: what the client packs and unpacks counts. An operation has one thread everywhere.
-Then many callers of one row each, with and without batching; and a version that takes over under load, where
-`swap_failed` must be 0.
+Then many callers at once, with and without batching, whose scores must be the model's own to the bit
+(`batched_different`); and a version that takes over under load, where `swap_failed` must be 0.
 """
 
 import argparse
@@ -38,6 +38,7 @@ from serving.columns import ModelColumns
 SIZES: Final = (1, 64, 512)
 CALLERS: Final = 16
 WARM_UP_CALLS: Final = 10
+BATCHED_CALLS: Final = 20
 DEADLINE_MS: Final = 60_000
 GOAL: Final = 0.5
 
@@ -45,7 +46,7 @@ Call = Callable[[], object]
 
 
 def main() -> int:
-    """Run it; exit code 1 when a call failed during a swap, or 512 rows over gRPC miss half the rate in process."""
+    """Run it; exit code 1 for a call that failed or another bit, and for less than half the rate with 512 rows."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.serving", description=__doc__)
     parser.add_argument(
         "--model-base-path", type=Path, help="folder of versions; a small model is trained if not given"
@@ -62,7 +63,7 @@ def main() -> int:
         print(f"benchmarks.serving: {error}", file=sys.stderr)
         return 1
     print(json.dumps(result, indent=None if options.json else 2))
-    return int(bool(result["swap_failed"]) or result["grpc_512_ratio"] < GOAL)
+    return int(bool(result["swap_failed"] or result["batched_different"]) or result["grpc_512_ratio"] < GOAL)
 
 
 def run(folder: Path, base: Path | None, calls: int, seconds: float) -> dict[str, Any]:
@@ -81,6 +82,7 @@ def run(folder: Path, base: Path | None, calls: int, seconds: float) -> dict[str
         result |= hot_swap(ready, part, served, ModelColumns(**inputs))
     with serving(folder, served, "--enable-batching") as (_, ready):
         result["batched_callers_rows_per_second"] = many_callers(ready, ModelColumns(**inputs), seconds)
+        result |= batched_bits(ready, ModelColumns(**inputs), model.score(inputs))
     with serving(folder, served, "--keep-versions", "4") as (part, _):
         result |= memory(part, served)
     return result
@@ -158,6 +160,25 @@ def many_callers(ready: dict[str, Any], columns: ModelColumns, seconds: float) -
 
     with ThreadPoolExecutor(CALLERS) as pool:
         return round(sum(pool.map(ask, range(CALLERS))) / seconds)
+
+
+def batched_bits(ready: dict[str, Any], columns: ModelColumns, truth: Any) -> dict[str, int]:
+    """Scores that callers of any number of rows got from merged calls, and how many are not the model's own."""
+
+    def ask(seed: int) -> tuple[int, int]:
+        random = np.random.default_rng(seed)
+        compared = different = 0
+        with ModelClient(f"127.0.0.1:{ready['port']}", MODEL_NAME, DEADLINE_MS) as client:
+            for _ in range(BATCHED_CALLS):
+                rows = random.choice(len(columns), int(random.integers(1, 100)), replace=False)
+                got = client.score(columns.take(rows)).values
+                compared += len(rows)
+                different += int((got.view(np.int32) != truth[rows].view(np.int32)).sum())
+        return compared, different
+
+    with ThreadPoolExecutor(CALLERS) as pool:
+        found = list(pool.map(ask, range(CALLERS)))
+    return {"batched_compared": sum(each for each, _ in found), "batched_different": sum(each for _, each in found)}
 
 
 def _rest(connection: http.client.HTTPConnection, part: dict[str, Any]) -> list[float]:

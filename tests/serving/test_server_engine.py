@@ -1,12 +1,14 @@
-"""One real server with batching, metrics, request log and warm-up on, as TensorFlow Serving's flags turn them on."""
+"""One real server with batching, mutual TLS, metrics, request log and warm-up, by TensorFlow Serving's own flags."""
 
 import shutil
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
 
+import grpc
 import numpy as np
 import pytest
+from google.protobuf import text_format
 from prometheus_client.parser import text_string_to_metric_families
 
 from plumbline.errors import ModelUnavailable
@@ -15,6 +17,7 @@ from serving import wire_pb2 as wire
 from serving.client import ModelClient
 from serving.columns import NAMES
 from serving.records import framed, records
+from tests.serving.certificates import Authority
 from tests.serving_model import columns
 from tests.serving_process import ModelServer, until
 
@@ -22,8 +25,9 @@ CALLERS = 12
 
 
 @pytest.fixture(scope="module")
-def merging_server(request, tmp_path_factory):
+def merging_server(request, authority, tmp_path_factory):
     folder = tmp_path_factory.mktemp("engine")
+    key, certificate = authority.issue("server")
     files = {
         "model-config-file": f"""model_config_list {{ config {{
             name: 'fraud' base_path: '{folder}/models' model_platform: 'tensorflow'
@@ -33,6 +37,9 @@ def merging_server(request, tmp_path_factory):
             }} }} }}""",
         "batching-parameters-file": "max_batch_size { value: 256 } batch_timeout_micros { value: 2000 }"
         " max_enqueued_batches { value: 100 } num_batch_threads { value: 2 }",
+        "ssl-config-file": text_format.MessageToString(
+            wire.SSLConfig(server_key=key, server_cert=certificate, custom_ca=authority.pem, client_verify=True)
+        ),
         "monitoring-config-file": "prometheus_config { enable: true path: '/metrics' }",
     }
     more = ["--enable-batching"]
@@ -46,9 +53,21 @@ def merging_server(request, tmp_path_factory):
         yield server
 
 
+@pytest.fixture(scope="module")
+def authority():
+    return Authority("the bank's own")
+
+
+@pytest.fixture(scope="module")
+def credentials(authority):
+    """What a client must show."""
+    key, certificate = (text.encode() for text in authority.issue("client"))
+    return grpc.ssl_channel_credentials(authority.pem.encode(), key, certificate)
+
+
 @pytest.fixture
-def client(merging_server):
-    with ModelClient(merging_server.target, "fraud", 30_000) as connected:
+def client(merging_server, credentials):
+    with ModelClient(merging_server.target, "fraud", 30_000, credentials) as connected:
         yield connected
 
 
@@ -100,11 +119,17 @@ def test_a_signature_without_rows_and_one_too_large_are_answered_as_they_are(cli
         client.score(columns(257))
 
 
-def test_calls_are_counted_by_model_and_outcome(merging_server, client):
+def test_whoever_shows_no_certificate_is_not_answered(merging_server):
+    with ModelClient(merging_server.target, "fraud", 500) as stranger, pytest.raises(ModelUnavailable):
+        stranger.score(columns(1))
+
+
+def test_calls_are_counted_by_model_and_outcome(merging_server, client, credentials):
     before = metrics(merging_server)
     client.score(columns(3))
-    with ModelClient(merging_server.target, "strange name", 30_000) as stranger, pytest.raises(ModelUnavailable):
-        stranger.score(columns(1))
+    nobody = ModelClient(merging_server.target, "strange name", 30_000, credentials)
+    with nobody, pytest.raises(ModelUnavailable):
+        nobody.score(columns(1))
     after = metrics(merging_server)
 
     def more(*key):

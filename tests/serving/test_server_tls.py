@@ -103,3 +103,22 @@ def test_half_a_configuration_of_the_server_is_refused_and_no_key_is_shown(autho
         with pytest.raises(Invalid, match=field) as caught:
             tls.credentials(config)
         assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "text", "code", "complaint"),
+    [
+        (["--batching-parameters-file"], "max_batch_size { value: 8 }", 2, "supplied without --enable-batching"),
+        (["--enable-batching", "--batching-parameters-file"], "max_batch_size: x", 1, "BatchingParameters as text"),
+        (["--enable-batching", "--batching-parameters-file"], "max_batch_size { value: 0 }", 1, "expected 1 or more"),
+        (["--ssl-config-file"], "client_verify: true", 1, "server_key is ''"),
+        (["--monitoring-config-file"], "prometheus_config { enable: true path: 'x' }", 1, "begins with /"),
+    ],
+)
+def test_a_wrong_file_is_told_before_anything_is_served(tmp_path, capsys, arguments, text, code, complaint):
+    from plumbline.cli import main
+
+    file = tmp_path / "file"
+    file.write_text(text)
+    assert main.run(["serve", "--port", "0", "--rest-port", "0", *arguments, str(file)]) == code
+    assert complaint in " ".join(capsys.readouterr().err.split())
