@@ -37,6 +37,7 @@ from plumbline.policy import Policy
 from store.engine import engine_at, transaction
 from store.guard_tables import Incident, Trial
 from store.guards import incident_of, incidents, trial_of, trials
+from store.tables import Rejected
 from streaming.control import publish
 from streaming.kafka import end_offsets, reader
 
@@ -94,6 +95,9 @@ class Stream:
         while time.monotonic() < end:
             self.alive()
             with transaction(self.engine) as session:
+                refused = session.scalars(sa.select(Rejected.error).where(Rejected.error.contains(f"canary-{name}:")))
+                if why := refused.first():
+                    raise Unready(f"the scorer refused it: {why}")
                 mine = next((each for each in trials(session) if each.assignment == f"canary-{name}"), None)
                 trial = None if mine is None else trial_of(session, mine.sequence, version)
                 incident = None if mine is None else incident_of(session, mine.sequence, version)

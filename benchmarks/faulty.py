@@ -17,7 +17,7 @@ from typing import Any, Final
 FAULTS: Final = ("slow", "erring", "shifted", "blind")
 SLOW_SECONDS: Final = 0.4
 ERRING_MODULUS: Final = 23
-"""One amount of so many makes its call fail; a row of zeros does not, or a server that tries one would refuse it."""
+"""One amount of so many makes its call fail. It has no warm-up requests: a server that tries them would refuse it."""
 
 SHIFT: Final = 1.5
 """Added to every score's log-odds."""
@@ -25,6 +25,8 @@ SHIFT: Final = 1.5
 BLIND_CHANNEL: Final = b"ecom"
 BLIND_BELOW_MINOR: Final = 500
 """Tiny payments online, as who tests stolen cards makes them."""
+
+WARMUP: Final = "tf_serving_warmup_requests"
 
 Inputs = Mapping[str, Any]
 
@@ -56,6 +58,8 @@ def plant(base: Path, of: int, fault: str) -> int:
     shutil.copytree(base / str(of) / EXTRA, unfinished / EXTRA)
     number = max(versions(base)) + 1
     (unfinished / CARD).unlink()
+    if fault == "erring":
+        (unfinished / EXTRA / WARMUP).unlink(missing_ok=True)
     card = json.loads((base / str(of) / CARD).read_text())
     facts = card | {"version": number, "files": file_digests(unfinished)}
     (unfinished / CARD).write_text(json.dumps(facts), encoding="utf-8")

@@ -22,7 +22,7 @@ from tests.journal_writer import read_topic
 
 pytestmark = [pytest.mark.kafka, pytest.mark.slow, pytest.mark.timeout(300)]
 
-# The small model's scores are evenly spread, and a machine that runs many things at once is slow: only errors are judged.
+# The small model's scores are evenly spread, and a machine that runs many things at once is slow: errors are judged.
 LIMITS = Limits(latency_ms=60_000, latency_floor_ms=60_000, reviews_a_day=10**9, window_seconds=60)
 
 
