@@ -149,8 +149,10 @@ class _Attack:
     left: int
 
 
-def stream(seed: int, assignment: Assignment, fault: str, payments: int) -> Iterator[tuple[int, Entry]]:
-    """Journal entries of simulated payments, numbered; frauds come in runs on an account."""
+def stream(
+    seed: int, assignment: Assignment, fault: str, payments: int, attacks: float = 0.006
+) -> Iterator[tuple[int, Entry]]:
+    """Journal entries of simulated payments, numbered; frauds come in runs on an account, so many begin with each."""
     draw = np.random.default_rng(seed)
     fraud_of: dict[int, Decision] = {}
     sequence, attack = 0, _Attack(0, "ecom", 0)
@@ -161,7 +163,7 @@ def stream(seed: int, assignment: Assignment, fault: str, payments: int) -> Iter
         batch: list[Decision] = []
         failed = fault == "erring" and draw.random() < 0.1
         for number in range(first, first + BATCH):
-            if attack.left == 0 and draw.random() < 0.006:
+            if attack.left == 0 and draw.random() < attacks:
                 attack = _Attack(
                     int(draw.integers(ACCOUNTS)), str(draw.choice(["ecom", "transfer"])), int(draw.integers(2, 9))
                 )

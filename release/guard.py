@@ -26,6 +26,7 @@ from plumbline.names import Topic
 from plumbline.transaction import SECOND_US
 from release.judging import Judged, Judging
 from release.limits import Limits
+from release.recording import taken_out
 from release.rollback import rollback_name, told, undone
 from store.engine import transaction
 from store.guards import (
@@ -39,6 +40,7 @@ from store.guards import (
     record_trial,
     unacknowledged_count,
 )
+from store.models import GUARD
 from streaming.control import publish
 from streaming.kafka import reader
 
@@ -165,6 +167,7 @@ class _Life:
             if entry.assignment is not None and entry.assignment.version == rollback_name(judged.fold.sequence):
                 self._found(judged.removed(entry.assignment))
                 self.awaited.add(entry.assignment.version)
+                self._register(judged)
             self._tell()
             with transaction(self.guarding.engine) as session:
                 end_trials(session, judged.fold.sequence, entry.journaled_at)
@@ -207,6 +210,14 @@ class _Life:
         with transaction(self.guarding.engine) as session:
             for each in incidents_of_rollback(session, name):
                 note_once(each, published_at=self.now_us())
+
+    def _register(self, judged: Judging) -> None:
+        """Write into the registry that versions were taken out; those that it does not know, or moved on, stay."""
+        with transaction(self.guarding.engine) as session:
+            taken_out(
+                session, judged.faulty, by=GUARD, assignment=rollback_name(judged.fold.sequence), why=judged.why,
+                evidence={"judged": judged.fold.assignment.version}, now_us=self.now_us(),
+            )  # fmt: skip
 
     def _effective(self, decision: Decision, sequence: int) -> None:
         with transaction(self.guarding.engine) as session:

@@ -30,7 +30,7 @@ SLICES_MOST: Final = len(get_args(Channel)) + len(AMOUNT_EDGES) + 1 + COUNTRIES_
 
 Side = Literal["above", "below"]
 
-HEAVY: Final = 0.2
+HEAVY: Final = 1 / 3
 OUTCOMES: Final = ("outcomes", "slices")
 """Rules by which a version is told that alerts too little: one without any alert must have had time to show it."""
 
@@ -122,7 +122,7 @@ def judge(counts: Counts, limits: Limits, share: float, *, paired: bool, budget:
 def passed(figures: Sequence[Figure]) -> bool:
     """Whether every rule has a sample in which it would have spoken, on both sides, and none is breached.
 
-    Of the slices it is those that hold a fifth of what the largest one holds: the rare ones would never have it.
+    Of the slices it is those that hold a third of what the largest one holds: the rare ones would never have it.
     """
     most = max((each.trials for each in figures if each.rule == "slices"), default=0)
     judged = [each for each in figures if each.rule != "slices" or each.trials >= most * HEAVY]

@@ -22,9 +22,12 @@ from plumbline.journal import AssignmentApplied
 from release import guard
 from release.guard import Guarding, run
 from release.limits import Limits
-from store.engine import engine_at
+from release.state import registry_of
+from store.engine import engine_at, transaction
 from store.guard_tables import Guard, Incident, Trial
 from store.guards import guard_position, guarded, incidents, trials
+from store.model_tables import ModelChange, ModelVersion
+from store.models import add_changes, add_version, changes
 from store.schema import migrate
 from streaming.kafka import end_offsets
 from tests.journal_writer import JournalWriter, read_topic
@@ -48,8 +51,23 @@ class Journaled:
         )
         self.writer.write([applied])
 
-    def pay(self, fault, payments, seed=7, assignment=CANARY):
-        self.writer.write([each for _, each in stream(seed, assignment, fault, payments)])
+    def pay(self, fault, payments, attacks=0.006):
+        self.writer.write([each for _, each in stream(7, CANARY, fault, payments, attacks)])
+
+    def register(self):
+        """The canary's registry: 1 is champion, 2 the canary, 3 a shadow."""
+        stages = {1: ("champion", 0), 2: ("canary", 300), 3: ("shadow", 0)}
+        with transaction(self.engine) as session:
+            for version, (stage, per_mille) in stages.items():
+                add_version(session, ModelVersion(
+                    version=version, name="plumbline", stage="candidate", per_mille=0, trained_at=1, registered_at=1,
+                    made_by="ada", fingerprint="f", train_days="", test_days="", archive_digest="", seed=1,
+                    code_commit="", lock_sha256="", rows={}, metrics={}, slices={}, files={}, gate=None, card={},
+                ), "ada")  # fmt: skip
+                add_changes(session, [ModelChange(
+                    at=2, version=version, kind="promote", from_stage="candidate", to_stage=stage, per_mille=per_mille,
+                    asked_by="ada", approved_by="bob", why="", evidence={}, assignment="canary-2", experiment="",
+                )])  # fmt: skip
 
     def guard(self, **limits):
         guarding = Guarding(self.bootstrap, self.prefix, self.engine, Limits(**limits))
@@ -81,7 +99,7 @@ def counted(row):
 def test_a_healthy_canary_is_watched_and_passes(journaled):
     journaled.assign(None)
     journaled.assign(CANARY)
-    journaled.pay("", 4_000)
+    journaled.pay("", 4_000, attacks=0.2)
     text = journaled.guard()
     canary, shadow = journaled.stored(Trial)
     assert (canary.version, canary.role, canary.per_mille, canary.state) == (2, "canary", 300, "passed")
@@ -102,6 +120,7 @@ def test_a_healthy_canary_is_watched_and_passes(journaled):
 
 
 def test_a_breach_is_rolled_back_once_and_its_incident_holds_the_picture(journaled):
+    journaled.register()
     journaled.assign(CANARY)
     journaled.pay("shifted", 4_000)
     text = journaled.guard()
@@ -132,6 +151,13 @@ def test_a_breach_is_rolled_back_once_and_its_incident_holds_the_picture(journal
     (incident,) = journaled.stored(Incident)
     assert incident.effective_at == BEGAN_US + 2 * 10**8
     assert journaled.published() == [rollback]
+    with Session(journaled.engine) as session:
+        registry = registry_of(session)
+        last = changes(session)[-1]
+    assert {stage: registry.at(stage) for stage in ("champion", "canary", "shadow", "retired")} == {
+        "champion": [1], "canary": [], "shadow": [3], "retired": [2],
+    }  # fmt: skip
+    assert (last.version, last.asked_by, last.assignment, last.why) == (2, "guard", rollback.version, rollback.why)
     states = {(each.assignment, each.version): each.state for each in journaled.stored(Trial)}
     assert states == {
         ("canary-2", 2): "breached", ("canary-2", 3): "ended", (rollback.version, 3): "watching",
@@ -184,7 +210,7 @@ def test_killed_again_and_again_it_counts_what_it_counts_undisturbed(journaled, 
     journaled.assign(CANARY)
     entries = [each for _, each in stream(3, CANARY, "shifted", 4_000)]
     position = 0
-    for size in itertools.cycle((700, 1_500, 2_000)):
+    for size in itertools.cycle((900, 1_400, 1_700)):
         process = subprocess.Popen(
             [sys.executable, "-m", "plumbline.cli.main", "guard", "--json"], env=environ,
             stdout=subprocess.PIPE, text=True,
