@@ -153,11 +153,16 @@ def test_a_breach_is_rolled_back_once_and_its_incident_holds_the_picture(journal
     assert journaled.published() == [rollback]
     with Session(journaled.engine) as session:
         registry = registry_of(session)
-        last = changes(session)[-1]
+        newest = changes(session)[-1]
     assert {stage: registry.at(stage) for stage in ("champion", "canary", "shadow", "retired")} == {
         "champion": [1], "canary": [], "shadow": [3], "retired": [2],
     }  # fmt: skip
-    assert (last.version, last.asked_by, last.assignment, last.why) == (2, "guard", rollback.version, rollback.why)
+    assert (newest.version, newest.asked_by, newest.assignment, newest.why) == (
+        2,
+        "guard",
+        rollback.version,
+        rollback.why,
+    )
     states = {(each.assignment, each.version): each.state for each in journaled.stored(Trial)}
     assert states == {
         ("canary-2", 2): "breached", ("canary-2", 3): "ended", (rollback.version, 3): "watching",
