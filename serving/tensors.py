@@ -37,6 +37,8 @@ NUMERIC: Final[dict[wire.DataType, tuple[np.dtype[Any], str]]] = {
 
 _NUMBER_OF: Final = {dtype: number for number, (dtype, _) in NUMERIC.items()}
 
+LENGTH_DELIMITED: Final = 2
+
 FILLED_MAX_VALUES: Final = 1 << 24
 """A sender may give one value for a whole shape; this bounds what so few bytes can make us allocate."""
 
@@ -76,7 +78,21 @@ def fill_fields(tensor: wire.TensorProto, values: npt.NDArray[Any]) -> None:
     tensor.dtype = number
     for size in values.shape:
         tensor.tensor_shape.dim.add(size=size)
-    getattr(tensor, NUMERIC[number][1]).extend(values.ravel().tolist())
+    field = NUMERIC[number][1]
+    if values.dtype.kind in "fb":
+        tensor.MergeFromString(_packed(field, values.tobytes()))
+    else:
+        getattr(tensor, field).extend(values.ravel().tolist())
+
+
+def _packed(field: str, raw: bytes) -> bytes:
+    """A field of many floats or flags on the wire: the array's own bytes, behind the field's number and their count."""
+    head = [wire.TensorProto.DESCRIPTOR.fields_by_name[field].number << 3 | LENGTH_DELIMITED]
+    size = len(raw)
+    while size > 127:
+        head.append(size & 127 | 128)
+        size >>= 7
+    return bytes([*head, size]) + raw
 
 
 def array(tensor: wire.TensorProto) -> npt.NDArray[Any]:

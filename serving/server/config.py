@@ -77,24 +77,25 @@ def wanted(config: wire.ModelServerConfig, before: Sequence[Wanted] | None) -> t
         if model.name in names:
             raise invalid(f"Illegal to list model {model.name} multiple times in config list")
         names.add(model.name)
-    return tuple(_wanted(model) for model in models)
+    known = {each.name for each in before or ()}
+    return tuple(_wanted(model, model.name in known) for model in models)
 
 
-def _wanted(model: wire.ModelConfig) -> Wanted:
+def _wanted(model: wire.ModelConfig, known: bool) -> Wanted:
     if not model.base_path.startswith("/"):
         if "://" in model.base_path:
             raise invalid(
                 f"Model {model.name} has the base path {model.base_path}: this server reads local folders only"
             )
         raise invalid(f"Expected model {model.name} to have an absolute path or URI; got base_path()={model.base_path}")
-    _check_platform(model)
+    _check_platform(model, known)
     logging = model.logging_config if model.HasField("logging_config") else None
     if logging is not None:
         request_log.check(model.name, logging)
     return Wanted(model.name, Path(model.base_path), _policy(model), dict(model.version_labels), logging)
 
 
-def _check_platform(model: wire.ModelConfig) -> None:
+def _check_platform(model: wire.ModelConfig, known: bool) -> None:
     platform = model.model_platform
     if model.model_type != wire.MODEL_TYPE_UNSPECIFIED:
         if platform:
@@ -107,6 +108,11 @@ def _check_platform(model: wire.ModelConfig) -> None:
     if not platform:
         raise invalid(
             "Illegal setting neither ModelServerConfig::model_type (deprecated) nor ModelServerConfig::model_platform."
+        )
+    if platform != TENSORFLOW_PLATFORM and known:
+        raise invalid(
+            f"Illegal to change a model's platform. For model {model.name} platform was {TENSORFLOW_PLATFORM} "
+            f"and new platform requested is {platform}"
         )
     if platform != TENSORFLOW_PLATFORM:
         raise invalid(f"Model {model.name} requests unsupported platform {platform}")

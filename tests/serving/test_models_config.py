@@ -110,6 +110,12 @@ def test_only_a_list_of_models_may_follow_one():
     assert caught.value.message == (
         "Cannot transition to requested config. It is only legal to transition from one ModelConfigList to another."
     )
+    other = told('model_config_list { config { name: "m" base_path: "/m" model_platform: "scikit" } }')
+    with pytest.raises(StatusError) as caught:
+        config.wanted(other, before)
+    assert caught.value.message == (
+        "Illegal to change a model's platform. For model m platform was tensorflow and new platform requested is scikit"
+    )
     assert config.wanted(told("model_config_list {}"), before) == ()
     assert config.wanted(told(""), None) == (), "at the start, nothing to serve is no mistake"
 
