@@ -17,7 +17,8 @@ from plumbline.errors import BrokerUnavailable, NotTaken, PlumblineError
 
 log = structlog.get_logger()
 
-LINGER_MS: Final = 1
+LINGER_MS: Final = 2
+"""Long enough that many callers share a request to the broker, short enough that a lone one does not notice."""
 BLOCK_MS: Final = 1_000
 RETRY_SECONDS: Final = 0.5
 
