@@ -11,6 +11,7 @@ import compose
 import pytest
 import yaml
 
+from app.api.process import SPARE_THREADS
 from plumbline.cli import main as cli
 from plumbline.settings import SECRETS, Settings, load, variable
 from streaming.lease import SESSION_MS
@@ -86,7 +87,7 @@ def test_secrets_are_made_once_random_and_readable_in_a_closed_folder(secrets: P
 
 
 def test_the_parts_of_the_path_are_all_there(services: dict[str, Any]) -> None:
-    parts = {"kafka", "postgres", "serving", "migrate", "topics", "scorer", "ledger", "watch", "web", "trainer"}
+    parts = {"kafka", "postgres", "serving", "migrate", "topics", "scorer", "ledger", "watch", "web", "api", "trainer"}
     assert set(services) == parts
     assert {name for name, service in services.items() if service.get("profiles")} == {"trainer"}
 
@@ -141,16 +142,21 @@ def test_nothing_starts_before_what_it_needs(services: dict[str, Any]) -> None:
                 assert how["condition"] == "service_healthy", (name, other)
 
 
-def test_one_port_is_published_and_on_the_loopback_address(services: dict[str, Any]) -> None:
+def test_console_and_api_are_published_and_on_the_loopback_address_alone(services: dict[str, Any]) -> None:
     published = {name: service["ports"] for name, service in services.items() if service.get("ports")}
-    assert list(published) == ["web"]
-    assert [port["host_ip"] for port in published["web"]] == ["127.0.0.1"]
+    assert {name: len(ports) for name, ports in published.items()} == {"web": 1, "api": 2}
+    assert {port["host_ip"] for ports in published.values() for port in ports} == {"127.0.0.1"}
 
 
-def test_only_the_console_stands_in_a_network_with_a_way_out(composed: dict[str, Any]) -> None:
+def test_only_console_and_api_stand_in_a_network_with_a_way_out(composed: dict[str, Any]) -> None:
     assert composed["networks"]["internal"]["internal"] is True
     outside = [name for name, service in composed["services"].items() if set(service["networks"]) != {"internal"}]
-    assert outside == ["web"]
+    assert sorted(outside) == ["api", "web"]
+
+
+def test_the_api_may_have_a_thread_for_every_caller_that_waits(services: dict[str, Any]) -> None:
+    # Threads count as processes there.
+    assert int(services["api"]["pids_limit"]) > 2 * (Settings().api_callers_max + SPARE_THREADS)
 
 
 def test_no_secret_stands_in_an_environment(services: dict[str, Any]) -> None:
