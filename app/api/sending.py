@@ -17,8 +17,6 @@ from plumbline.errors import BrokerUnavailable, NotTaken, PlumblineError
 
 log = structlog.get_logger()
 
-LINGER_MS: Final = 2
-"""Long enough that many callers share a request to the broker, short enough that a lone one does not notice."""
 BLOCK_MS: Final = 1_000
 RETRY_SECONDS: Final = 0.5
 
@@ -111,7 +109,9 @@ class Sending:
                 bootstrap_servers=self._bootstrap.split(","),
                 enable_idempotence=True,
                 acks="all",
-                linger_ms=LINGER_MS,
+                # A lone caller's transaction leaves at once; while one request is under way, the others' gather.
+                linger_ms=0,
+                max_in_flight_requests_per_connection=1,
                 max_block_ms=BLOCK_MS,
                 delivery_timeout_ms=self._delivery_ms,
                 request_timeout_ms=max(self._delivery_ms // 2, 1),
