@@ -9,7 +9,7 @@ from app.news import now_us
 from app.recomputed import recomputation_of
 from app.sent_again import sent_again
 from plumbline.transaction import SECOND_US
-from store.decisions import account_timeline, conflicts_of
+from store.decisions import account_timeline, conflicts_of, shadow_scores
 from store.labels import labels_of, verdicts_of
 from store.tables import Decision
 
@@ -32,6 +32,7 @@ def case_of(decision: Decision) -> dict[str, Any]:
     return {
         "decision": decision,
         "now": now_us(),
+        "shadows": shadow_scores(store(), decision.sequence),
         "reasons": reasons,
         "effect_max": max((abs(reason.effect) for reason in reasons if reason.effect is not None), default=0.0),
         "windows": words.windows(),

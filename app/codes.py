@@ -1,4 +1,4 @@
-"""The words of closed sets of codes: outcomes, verdicts, channels, countries, where a label came from."""
+"""The words of closed sets of codes: outcomes, routes, verdicts, channels, countries, where a label came from."""
 
 from babel import Locale
 from flask_babel import gettext
@@ -60,3 +60,25 @@ def country_words(country: str) -> str:
         return str(gettext("not known"))
     name = Locale.parse(locale()).territories.get(country)
     return f"{name} ({country})" if name else country
+
+
+def route_words(route: str) -> str:
+    """Why a version decided."""
+    words = {
+        "newest": gettext("Newest version served"),
+        "champion": gettext("Champion"),
+        "canary": gettext("Canary"),
+        "experiment": gettext("Arm of an experiment"),
+        "fallback": gettext("Champion, for an arm that did not answer"),
+    }
+    return str(words.get(route, route))
+
+
+def unscored_words(failure: str) -> str:
+    """Why a shadow gave no score."""
+    words = {
+        "deadline": gettext("did not answer in time"),
+        "error": gettext("could not answer"),
+        "skipped": gettext("was not asked: too far behind"),
+    }
+    return str(words.get(failure, failure))

@@ -64,6 +64,8 @@ def build(settings: Settings, engine: Engine) -> Flask:
         waiting=waiting,
         standing_warnings=warnings.shown,
         outcome_words=codes.outcome_words,
+        route_words=codes.route_words,
+        unscored_words=codes.unscored_words,
         verdict_words=codes.verdict_words,
         source_words=codes.source_words,
         channel_words=codes.channel_words,

@@ -72,7 +72,11 @@ def add(rows: Rows, entry: journal.Entry, sequence: int, appended_at_ms: int) ->
                 }
             )
         case journal.Answered():
-            pass
+            values = entry.values or (None,) * len(entry.sequences)
+            rows.shadow_scores += [
+                {"sequence": of, "version": entry.version, "score": value, "failure": entry.failure}
+                for of, value in zip(entry.sequences, values, strict=True)
+            ]
         case _:
             assert_never(entry)
 
@@ -114,6 +118,8 @@ def _decision(entry: Decision, sequence: int, appended_at_ms: int) -> Row:
         "received_at_ms": entry.source.appended_at_ms,
         "journaled_at_ms": appended_at_ms,
         "decided_at": entry.decided_at,
+        "assignment": entry.assignment,
+        "route": entry.route,
     }
 
 

@@ -4,7 +4,7 @@ from sqlalchemy import select, tuple_
 from sqlalchemy.orm import Session
 
 from plumbline.errors import TransactionNotFound
-from store.tables import Conflict, Decision
+from store.tables import Conflict, Decision, ShadowScore
 
 
 def decision(session: Session, transaction_id: str) -> Decision:
@@ -21,6 +21,12 @@ def conflicts_of(session: Session, transaction_id: str, limit: int = 20) -> list
     """The newest conflicts of one transaction, newest first: times when its id was sent again."""
     sent = select(Conflict).where(Conflict.transaction_id == transaction_id)
     return list(session.scalars(sent.order_by(Conflict.sequence.desc()).limit(limit)))
+
+
+def shadow_scores(session: Session, sequence: int) -> list[ShadowScore]:
+    """What shadows said of the decision of that sequence number, by version; empty until they have."""
+    said = select(ShadowScore).where(ShadowScore.sequence == sequence)
+    return list(session.scalars(said.order_by(ShadowScore.version)))
 
 
 def account_timeline(

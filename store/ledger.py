@@ -13,7 +13,18 @@ from sqlalchemy.dialects import postgresql, sqlite
 from plumbline.errors import LedgerMoved
 from store.alerts import CLOSED, OPEN
 from store.engine import dump_json
-from store.tables import Alert, Assignment, Conflict, Decision, Label, LedgerPosition, Policy, Rejected, Tally
+from store.tables import (
+    Alert,
+    Assignment,
+    Conflict,
+    Decision,
+    Label,
+    LedgerPosition,
+    Policy,
+    Rejected,
+    ShadowScore,
+    Tally,
+)
 
 Row = dict[str, Any]
 
@@ -40,6 +51,7 @@ class Rows:
     rejected: list[Row] = field(default_factory=list)
     policies: list[Row] = field(default_factory=list)
     assignments: list[Row] = field(default_factory=list)
+    shadow_scores: list[Row] = field(default_factory=list)
 
 
 def next_offset(connection: Connection, topic: str, partition: int) -> int | None:
@@ -88,6 +100,7 @@ def store(connection: Connection, rows: Rows) -> int:
         (Rejected, rows.rejected),
         (Policy, rows.policies),
         (Assignment, rows.assignments),
+        (ShadowScore, rows.shadow_scores),
     ):
         if inserted:
             _insert(connection, table, inserted)

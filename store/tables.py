@@ -37,6 +37,7 @@ class Decision(Base):
     """One transaction's answer, as the journal holds it; `sequence` is its offset there.
 
     score: the deciding model's float32, widened, which a double holds exactly; None when no model answered.
+    assignment: the name of the one in force, empty without one; route: why that version decided.
     reasons: list of {kind, code, effect?}; history: list of int64 in the order of the declaration `fingerprint`.
     received_at_ms and journaled_at_ms: when the broker took in the transaction, and its answer.
     """
@@ -68,11 +69,27 @@ class Decision(Base):
     received_at_ms: Mapped[int]
     journaled_at_ms: Mapped[int]
     decided_at: Mapped[int]
+    assignment: Mapped[str] = mapped_column(String(ID_CHARACTERS), server_default=text("''"))
+    route: Mapped[str] = mapped_column(String(16), server_default=text("'newest'"))
 
     __table_args__ = (
         Index(None, "account_id", "sequence"),
         Index(None, "outcome", "journaled_at_ms"),
     )
+
+
+class ShadowScore(Base):
+    """What a shadow said of a decision; sequence: the decision's.
+
+    score: float32, widened; None where it gave none, and failure says why: `deadline`, `error` or `skipped`.
+    """
+
+    __tablename__ = "shadow_scores"
+
+    sequence: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    version: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    score: Mapped[float | None]
+    failure: Mapped[str] = mapped_column(String(16))
 
 
 class Tally(Base):

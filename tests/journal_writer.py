@@ -21,7 +21,17 @@ from streaming.kafka import end_offsets, partitions, reader, transactional_produ
 from streaming.topics import ensure_topics
 
 NOW = 1_700_000_000_000_000
-FROM_JOURNAL = ("decisions", "alerts", "labels", "conflicts", "rejected", "policies", "assignments", "tallies")
+FROM_JOURNAL = (
+    "decisions",
+    "alerts",
+    "labels",
+    "conflicts",
+    "rejected",
+    "policies",
+    "assignments",
+    "tallies",
+    "shadow_scores",
+)
 
 
 def entries(count: int, seed: int) -> Iterator[journal.Entry]:
@@ -35,7 +45,7 @@ def _entries(seed: int) -> Iterator[journal.Entry]:
     waiting: dict[str, Label] = {}
     for n in itertools.count():
         source = Source("transactions", 0, n, NOW // 1000 + n)
-        kind = rng.choices(["decision", "label", "conflict", "rejected", "control"], [90, 5, 2, 2, 1])[0]
+        kind = rng.choices(["decision", "label", "conflict", "rejected", "control", "answered"], [88, 5, 2, 2, 1, 2])[0]
         if kind == "decision" or not decided:
             decided.append(_transaction(f"tx_{seed}_{n}", rng))
             yield _decision(decided[-1], source, rng)
@@ -67,6 +77,8 @@ def _entries(seed: int) -> Iterator[journal.Entry]:
         elif kind == "conflict":
             again = rng.choice(decided)
             yield journal.Conflict(transaction=again, source=source, identical=n % 2 == 0, journaled_at=NOW + n)
+        elif kind == "answered":
+            yield _answered(n, rng)
         elif kind == "rejected":
             yield journal.Rejected(
                 source=source, error="transaction: record is b'\\xff\\x00': no", journaled_at=NOW + n
@@ -74,6 +86,17 @@ def _entries(seed: int) -> Iterator[journal.Entry]:
         else:
             policy = Policy(version=f"policy_{seed}_{n}", declined_accounts=frozenset({"acc_1"}))
             yield journal.ControlApplied(policy=policy, source=None, journaled_at=NOW + n)
+
+
+def _answered(n: int, rng: random.Random) -> journal.Answered:
+    """What a shadow said of two entries, or how a champion answered."""
+    if rng.random() < 0.3:
+        return journal.Answered(version=3, role="champion", rows=5, micros=n, journaled_at=NOW + n)
+    failed = rng.random() < 0.3
+    return journal.Answered(
+        version=4, role="shadow", rows=2, failure="deadline" if failed else "", micros=n, sequences=(2 * n, 2 * n + 1),
+        values=() if failed else (0.25, rng.randrange(2**24) / 2**24), journaled_at=NOW + n,
+    )  # fmt: skip
 
 
 def _counted_late(label: Label, of: Transaction) -> journal.LabelApplied:
@@ -209,6 +232,11 @@ def expected(records: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
             row = {"sequence": record.offset, "version": given["version"] if given else "", "body": given}
             row |= {"fingerprints": body["fingerprints"], "declarations": sorted(body["declarations"])}
             tables["assignments"][record.offset] = {**row, "journaled_at": body["journaled_at"]}
+        elif kind == "answered":
+            for n, of in enumerate(body["sequences"]):
+                row = {"sequence": of, "version": body["version"], "failure": body["failure"]}
+                row["score"] = body["values"][n] if body["values"] else None
+                tables["shadow_scores"].setdefault((of, body["version"]), row)
         else:
             source = body.pop("source")
             row = {"sequence": record.offset, "source_partition": source["partition"], **body}
@@ -223,7 +251,8 @@ def expected(records: Sequence[Any]) -> dict[str, list[dict[str, Any]]]:
 
 def _expect_decision(tables: dict[str, dict[Any, dict[str, Any]]], body: dict[str, Any], record: Any) -> None:
     transaction, source, scores = body.pop("transaction"), body.pop("source"), body.pop("scores")
-    row = {"latitude_e6": None, "longitude_e6": None, "device_id": "", **transaction, **body}
+    row = {"latitude_e6": None, "longitude_e6": None, "device_id": "", "assignment": "", "route": "newest"}
+    row |= {**transaction, **body}
     row |= {"sequence": record.offset, "journaled_at_ms": record.timestamp, "received_at_ms": source["appended_at_ms"]}
     row |= {"source_partition": source["partition"], "source_offset": source["offset"]}
     row |= {
