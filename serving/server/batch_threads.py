@@ -5,16 +5,19 @@ import time
 from collections import deque
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 import numpy as np
 
 from serving.server.batching import Parameters, Piece, Queue, can_be_merged, computed, rows_of
+from serving.server.caller import WAITS, Waits
 from serving.server.model import Arrays, Model, Signature
 from serving.server.monitoring import Monitoring
 from serving.server.status import Code, StatusError
 
 Run = Callable[[Arrays], Arrays]
+
+GONE: Final = "Run() timeout exceeded while waiting in batching queue"
 
 
 def now_micros() -> int:
@@ -25,9 +28,10 @@ def now_micros() -> int:
 class _Task:
     """One request that waits for its answer, which may come in parts."""
 
-    def __init__(self, inputs: Arrays, rows: int, now: int) -> None:
+    def __init__(self, inputs: Arrays, rows: int, now: int, waits: Waits) -> None:
         self.inputs = inputs
         self.added_at = now
+        self.waits = waits
         self._missing = rows
         self._parts: dict[int, Arrays] = {}
         self._error: BaseException | None = None
@@ -37,10 +41,15 @@ class _Task:
     def rows(self, start: int, end: int) -> Arrays:
         return {name: values[start:end] for name, values in self.inputs.items()}
 
+    @property
+    def failed(self) -> bool:
+        """Whether no part of it needs to be computed any more."""
+        return self._error is not None
+
     def give(self, start: int, end: int, answer: Arrays | BaseException) -> None:
         with self._lock:
             if isinstance(answer, BaseException):
-                self._error = answer
+                self._error = self._error or answer
             else:
                 self._parts[start] = answer
             self._missing -= end - start
@@ -97,7 +106,7 @@ class Batching:
                 if self._closed:
                     raise StatusError(Code.UNAVAILABLE, "The server is stopping.")
                 now = self._clock()
-                task = _Task(inputs, rows, now)
+                task = _Task(inputs, rows, now, WAITS.get())
                 lane = lanes.get(shapes)
                 if lane is None:
                     lane = _Lane(Queue(self._parameters), signature.run, lambda: lanes.pop(shapes))
@@ -114,6 +123,11 @@ class Batching:
         """A version, the calls of whose signatures are merged."""
         return replace(model, signatures={name: self.merging(each) for name, each in model.signatures.items()})
 
+    def waiting(self) -> int:
+        """How many calls wait to be computed."""
+        with self._changed:
+            return sum(len(lane.queue) for lane in self._waiting)
+
     def close(self) -> None:
         """Take no more calls; the threads end when those that wait are answered."""
         with self._changed:
@@ -123,35 +137,52 @@ class Batching:
     def _work(self) -> None:
         while True:
             with self._changed:
-                lane, batch = self._next()
-            if not batch:
+                taken = self._next()
+            if taken is None:
                 return
-            self._compute(lane, batch)
+            self._compute(*taken)
+            del taken  # or a version that was let go would stay in memory until there is more to do
 
-    def _next(self) -> tuple[_Lane, list[Piece[_Task]]]:
-        """The next batch that may be computed, waited for; none when there will be no more."""
+    def _next(self) -> tuple[_Lane, list[Piece[_Task]]] | None:
+        """The next batch that may be computed, waited for; None when there will be no more."""
         while True:
             now = self._clock()
-            for _ in range(len(self._waiting)):
-                lane = self._waiting.popleft()
-                batch = lane.queue.take(now)
-                if lane.queue:
-                    self._waiting.append(lane)
-                else:
-                    lane.leave()
-                if batch:
-                    if self._waiting:
-                        self._changed.notify()  # another thread may find work in what is left
-                    return lane, batch
+            if (taken := self._taken(now)) is not None:
+                if self._waiting:
+                    self._changed.notify()  # another thread may find work in what is left
+                return taken
             if self._closed and not self._waiting:
-                return _NOBODY, []
+                return None
             soonest = min((lane.queue.ready_at() for lane in self._waiting), default=None)
             self._changed.wait(None if soonest is None else max(soonest - now, 0) / 1e6)
+
+    def _taken(self, now: int) -> tuple[_Lane, list[Piece[_Task]]] | None:
+        """The next batch that may be computed now; every lane has its turn."""
+        for _ in range(len(self._waiting)):
+            lane = self._waiting.popleft()
+            batch = lane.queue.take(now)
+            if lane.queue:
+                self._waiting.append(lane)
+            else:
+                lane.leave()
+            if batch:
+                return lane, batch
+        return None
+
+    def _gone(self, piece: Piece[_Task]) -> bool:
+        """Whether nobody waits for a piece any more; it is answered then, so that its call ends."""
+        if piece.task.waits() and not piece.task.failed:
+            return False
+        piece.task.give(piece.start, piece.end, StatusError(Code.DEADLINE_EXCEEDED, GONE))
+        return True
 
     def _compute(self, lane: _Lane, batch: list[Piece[_Task]]) -> None:
         now, seen = self._clock(), self._monitoring
         for piece in batch:
             seen.queuing_latency.add(now - piece.task.added_at, self._parameters.thread_pool_name)
+        batch = [piece for piece in batch if not self._gone(piece)]
+        if not batch:
+            return
         rows = sum(piece.rows for piece in batch)
         size = self._parameters.filled(rows)
         seen.processed_batch_size.add(size)
@@ -168,6 +199,3 @@ class Batching:
             answers = [error] * len(batch)
         for piece, answer in zip(batch, answers, strict=True):
             piece.task.give(piece.start, piece.end, answer)
-
-
-_NOBODY = _Lane(Queue(Parameters()), lambda inputs: inputs, lambda: None)

@@ -136,9 +136,9 @@ class Queue(Generic[Task]):
         self._open_rows = 0
         self._opened_at = 0
 
-    def __bool__(self) -> bool:
-        """Whether any task waits."""
-        return bool(self._closed or self._open)
+    def __len__(self) -> int:
+        """How many tasks wait; one that was split counts once for each piece."""
+        return sum(map(len, self._closed)) + len(self._open)
 
     def add(self, task: Task, rows: int, now: int) -> None:
         """Let a task of so many rows wait. Raises StatusError when it is too large, or the queue is full."""

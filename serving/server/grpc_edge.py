@@ -75,7 +75,7 @@ def _handler(models: Models, watch: Watch, call: Call) -> grpc.RpcMethodHandler:
             context.abort(grpc.StatusCode.CANCELLED, "the caller is gone")
         try:
             request = _parsed(call, sent)
-            with watch.call(model_name_of(request), call.name, "GRPC"):
+            with watch.call(model_name_of(request), call.name, "GRPC", context.is_active):
                 response = call.answer(models, request, context.is_active)
             watch.keep_messages(call.name, request, response)
             return response

@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from serving import wire_pb2 as wire
 from serving.server import log_records
+from serving.server.caller import WAITS, Waits
 from serving.server.config import Wanted
 from serving.server.model import Arrays, Model, Signature
 from serving.server.monitoring import Monitoring
@@ -57,13 +58,17 @@ class Watch:
         self._logs: dict[str, tuple[wire.LoggingConfig, RequestLog]] = {}
 
     @contextmanager
-    def call(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
-        """A call while it is answered; what api it is may be any, and those that ask no model are not counted."""
+    def call(self, model_name: str, api: str, entrypoint: str, waits: Waits = lambda: True) -> Iterator[None]:
+        """A call while it is answered; what api it is may be any, and those that ask no model are not counted.
+
+        waits: tells whether the caller still waits.
+        """
         if api not in LOGGED:
             yield
             return
         name = model_name if self._known(model_name) else ""
         begun = time.perf_counter_ns()
+        waiting = WAITS.set(waits)
         token = _CALL.set(_Call(name, api, counted=api not in OF_EXAMPLES))
         code = Code.INTERNAL
         try:
@@ -75,6 +80,7 @@ class Watch:
             raise
         finally:
             _CALL.reset(token)
+            WAITS.reset(waiting)
             self.monitoring.request_count.add(name, code.name)
 
     def watched(self, model: Model) -> Model:

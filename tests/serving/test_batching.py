@@ -1,7 +1,9 @@
 """Batches: which rows are computed together and when, and that nobody's answer depends on it."""
 
+import gc
 import math
 import threading
+import weakref
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -13,9 +15,11 @@ from plumbline.errors import Invalid
 from serving import wire_pb2 as wire
 from serving.server.batch_threads import Batching
 from serving.server.batching import Parameters, Piece, Queue, can_be_merged, merged, parameters, split
+from serving.server.caller import WAITS
 from serving.server.model import Signature, Slot
 from serving.server.monitoring import Monitoring
 from serving.server.status import Code, StatusError
+from tests.serving_process import until
 
 
 def told(text):
@@ -231,11 +235,7 @@ def held(batching, gate, calls, shape=(None,)):
         first = pool.submit(call, np.zeros((1, *calls[0].shape[1:]), np.int64))
         assert gate.entered.wait(30)
         answers = [pool.submit(call, values) for values in calls]
-        seen = batching._monitoring.input_batch_size
-        while sum(seen._found.get((), ([0], 0))[0]) < len(calls) + 1:
-            threading.Event().wait(0.001)
-        with batching._changed:  # the last of them has let go of the lock, so that it stands in the queue
-            pass
+        until(lambda: batching.waiting() >= len(calls))
         gate.go.set()
         assert first.result().tolist() == np.zeros((1, *calls[0].shape[1:])).tolist()
         return [each.result() for each in answers]
@@ -312,6 +312,42 @@ def test_many_threads_get_their_own_rows(batching):
     with ThreadPoolExecutor(12) as pool:
         list(pool.map(ask, range(12)))
     assert shared._monitoring.wrapped_run_count.value() == len(gate.sizes) < 360
+
+
+def test_a_call_whose_caller_is_gone_is_not_computed(batching):
+    gate = Gate()
+    shared = batching()
+    merging = shared.merging(signature(gate.run))
+    gone = threading.Event()
+
+    def call(values, waits):
+        WAITS.set(waits)
+        try:
+            return merging.run({"x": values})["y"].tolist()
+        except StatusError as error:
+            return error.code
+
+    with ThreadPoolExecutor(3) as pool:
+        first = pool.submit(call, np.int64([1]), lambda: True)
+        assert gate.entered.wait(30)
+        leaving = pool.submit(call, np.int64([2]), lambda: not gone.is_set())
+        staying = pool.submit(call, np.int64([3]), lambda: True)
+        until(lambda: shared.waiting() == 2)
+        gone.set()
+        gate.go.set()
+        assert (first.result(), leaving.result(), staying.result()) == ([1], Code.DEADLINE_EXCEEDED, [9])
+    assert gate.sizes == [1, 1]
+
+
+def test_a_version_that_was_let_go_is_not_held_by_threads_that_wait(batching):
+    gate = Gate()
+    gate.go.set()
+    shared = batching(num_batch_threads=3, batch_timeout_micros=1000)
+    merging = shared.merging(signature(gate.run))
+    merging.run({"x": np.arange(3)})
+    alive = weakref.ref(gate)
+    del gate, merging
+    until(lambda: gc.collect() is not None and alive() is None)
 
 
 def test_a_closed_server_takes_no_more(batching):
