@@ -25,7 +25,7 @@ from tensorflow.core.framework import tensor_pb2, types_pb2
 from tensorflow.core.protobuf import meta_graph_pb2
 from tensorflow_serving.apis import (
     classification_pb2, get_model_metadata_pb2, get_model_status_pb2, inference_pb2, input_pb2, model_management_pb2,
-    model_service_pb2_grpc, predict_pb2, prediction_service_pb2_grpc, regression_pb2
+    model_service_pb2_grpc, predict_pb2, prediction_log_pb2, prediction_service_pb2_grpc, regression_pb2
 )
 import tensorflow as tf
 
@@ -43,6 +43,7 @@ classes = {
     "RegressionResponse": regression_pb2.RegressionResponse,
     "MultiInferenceRequest": inference_pb2.MultiInferenceRequest,
     "MultiInferenceResponse": inference_pb2.MultiInferenceResponse,
+    "PredictionLog": prediction_log_pb2.PredictionLog,
     "ReloadConfigRequest": model_management_pb2.ReloadConfigRequest,
     "ReloadConfigResponse": model_management_pb2.ReloadConfigResponse,
 }
@@ -251,7 +252,18 @@ def configuration():
     return config
 
 
+def log():
+    """A record of a Predict call; those of the others differ in their messages alone, which are tried by themselves."""
+    message = wire.PredictionLog(predict_log=wire.PredictLog(request=request(), response=response()))
+    about = message.log_metadata
+    about.model_spec.name, about.timestamp_secs = "plumbline", 1700
+    about.sampling_config.sampling_rate = 0.5
+    about.saved_model_tags.append("serve")
+    return message
+
+
 OURS = {
+    "PredictionLog": log(),
     "ClassificationRequest": of_kind(wire.ClassificationRequest, input=LISTED),
     "ClassificationResponse": of_kind(wire.ClassificationResponse, result=CLASSES),
     "RegressionRequest": of_kind(wire.RegressionRequest, input=WITH_CONTEXT),

@@ -1,6 +1,7 @@
 """One real server with batching, mutual TLS, metrics, request log and warm-up, by TensorFlow Serving's own flags."""
 
 import shutil
+import threading
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
 from urllib.error import HTTPError
@@ -183,8 +184,22 @@ def test_what_was_asked_is_logged_and_warms_the_next_version_up(merging_server, 
         found = [framed(each.SerializeToString()) for each in logged(merging_server)]
         (folder / warmup.FILE).write_bytes(b"".join(found[: warmup.MAX_RECORDS]))
 
-    publish(merging_server, models, 2, warmed)
-    merging_server.wait_for("serving", 2)
+    references = {which: np.load(models / f"reference-{which}.npz")["score"][:40].tobytes() for which in (1, 2)}
+    part, taken_over = columns(257).take(np.arange(40)), threading.Event()
+
+    def keep_asking(_):
+        while not taken_over.is_set():
+            scored = client.score(part)
+            assert scored.values.tobytes() == references[scored.model_version]
+
+    with ThreadPoolExecutor(4) as pool:
+        asking = pool.map(keep_asking, range(4))
+        try:
+            publish(merging_server, models, 2, warmed)
+            merging_server.wait_for("serving", 2)
+        finally:
+            taken_over.set()
+        list(asking)
     path = str(merging_server.base_path / "2")
     assert metrics(merging_server)["model_warmup_latency_count", path, "OK"] == 1
 
