@@ -1,4 +1,4 @@
-# The images of Plumbline. Targets: light (scorer, ledger, console, topics, migrations; no TensorFlow), training, dev.
+# The images of Plumbline. Targets: light (scorer, ledger, guard, console, topics, migrations; no TensorFlow), training, dev.
 # Each installs exactly the locked files; tags are exact, and a release resolves them to digests (docs/adr/0008).
 
 FROM node:24.11.1-bookworm-slim AS node

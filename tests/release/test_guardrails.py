@@ -1,5 +1,8 @@
 """Each rule by hand-made counts, and the fold against a naive count of the same entries."""
 
+import re
+from pathlib import Path
+
 import msgspec
 import pytest
 from hypothesis import given
@@ -180,6 +183,17 @@ def test_planted_faults_are_found_by_the_rule_that_is_meant_for_them(fault):
 
 def test_a_healthy_canary_in_bursts_of_frauds_is_left_alone():
     assert [until_found(seed, "", 200, 2_500, LIMITS) for seed in range(4)] == [None] * 4
+
+
+def test_the_docs_have_every_rule_and_every_limit_with_its_default():
+    text = (Path(__file__).parents[2] / "docs" / "releases.md").read_text(encoding="utf-8")
+    told = {name: float(value) for name, value in re.findall(r"\| `([a-z_]+)` \| ([\d.]+) (?=\|)", text)}
+    assert told == {name: getattr(LIMITS, name) for name in Limits.__struct_fields__}
+    unit = r"(\d[\d,]*) (calls|decisions|accounts)"
+    for rule in RULES:
+        ((least, _, enough, _),) = re.findall(rf"\| `{rule.name}` \| .* \| {unit} \| (?:{unit}|–) \|", text)
+        assert int(least.replace(",", "")) == rule.least
+        assert int(enough.replace(",", "") or 0) == rule.enough
 
 
 def test_limits_come_from_a_file_and_a_wrong_one_is_told(tmp_path):
