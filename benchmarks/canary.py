@@ -4,7 +4,7 @@
     python -m benchmarks.canary --fault slow --fault healthy --per-mille 100
 
 A bank is simulated, a model trained on its first weeks, and the rest played through a real broker, model server, two
-scorers, ledger and guard. Version after version becomes the canary: `benchmarks.faulty` has made them of the trained
+scorers, ledger and guard. Version after version becomes the canary: `demo.faulty` has made them of the trained
 one. For each fault: `FAULT_transactions` and `FAULT_seconds` from the first decision under the canary until detection,
 `FAULT_rollback_seconds` from detection to the first decision under the rollback, and the rule that spoke.
 `lost`, `doubled` and `imbalance` are of the whole stream. Exit code 1 when a fault was not rolled back, the healthy one
@@ -189,7 +189,7 @@ def run(folder: Path, wanted: Sequence[str], per_mille: int, rate: float, accoun
     step(site.environ, "backfill", "--archive", str(archive), "--until", "2026-03-01", "--json")
     step(site.environ, "train", "--archive", str(archive), "--train", "2026-01-20..2026-02-10", "--test",
          "2026-02-18..2026-02-28", "--epochs", "3", "--json")  # fmt: skip
-    planted = [sys.executable, "-m", "benchmarks.faulty", str(models)]
+    planted = [sys.executable, "-m", "demo.faulty", str(models)]
     for fault in wanted:
         planted += ["--fault", fault]
     subprocess.run(planted, check=True, env=site.environ, stdout=subprocess.PIPE)

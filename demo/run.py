@@ -3,6 +3,7 @@
 import datetime
 import json
 import os
+import secrets
 from collections.abc import Callable
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from pathlib import Path
 from threading import Event
 from typing import Any, Final
 
+from demo.canary import PER_MILLE, VERSIONS_KEPT, Canary, planted_version, trained_version
 from demo.parts import Part, start, step
 from demo.prepare import LogIn, Plan, Tell, keep, log_ins, plan_of, prepare, secret_files
 from demo.watch import Watch
@@ -32,13 +34,15 @@ WATCH_SECONDS: Final = 0.5
 @dataclass(frozen=True, slots=True)
 class Asked:
     """folder: where everything is kept; model_name; seconds: how long to play (None: until stopped); rate: messages a
-    second; http_port: of the console (0 takes a free one)."""
+    second; http_port: of the console (0 takes a free one); canary: the fault to plant in one, `healthy` for none, empty
+    for no canary."""
 
     folder: Path
     model_name: str
     seconds: float | None
     rate: float
     http_port: int
+    canary: str = ""
 
 
 def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell) -> dict[str, Any] | None:
@@ -54,6 +58,12 @@ def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell)
     step(environ, "migrate", "--json")
     people = log_ins(folder, environ)
     prepare(folder, environ, plan, models, tell)
+    canary = None
+    if asked.canary:
+        tell(f"Making a canary: {asked.canary}")
+        name = f"canary-{asked.canary}-{secrets.token_hex(4)}"
+        canary = Canary(folder, name, planted_version(environ, models, asked.canary), asked.canary)
+    champion = trained_version(models)
     with ExitStack() as stack:
         tell("Starting Kafka")
         broker = stack.enter_context(LocalBroker(folder))
@@ -67,20 +77,30 @@ def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell)
             return made
 
         tell("Starting the model server, the scorer, the ledger and the console")
-        serve = part("serve", "serve", "--model-base-path", str(models), "--port", "0", "--no-rest", "--json-ready")
+        serve = part(
+            "serve", "serve", "--model-base-path", str(models), "--port", "0", "--no-rest", "--json-ready",
+            "--keep-versions", str(VERSIONS_KEPT),
+        )  # fmt: skip
         web = part("web", "web", "--port", str(asked.http_port), "--json")
         ledger = part("ledger", "ledger")
+        guard = part("guard", "guard", "--json")
         serving = serve.wait_for(state="serving")
         environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{serving['port']}"
-        newest = models / str(serving["version"]) / "assets.extra" / "policy.json"
-        step(environ, "policy", str(newest), "--json")
+        step(environ, "policy", str(models / str(champion) / "assets.extra" / "policy.json"), "--json")
+        # A version with a planted fault may be newer than the trained one, and must not decide by being the newest.
+        step(environ, "assign", "--decides", str(champion), "--json")
         score = part("score", "score", "--json")
         score.wait_for(state="leading")
         _tell_address(web.wait_for(url=...)["url"], people, folder, tell)
         watch = Watch(broker.bootstrap)
         stack.callback(watch.close)
         play = part("play", *_play_arguments(plan, folder, asked.rate))
-        stopped = _watch_until(asked, watch, [serve, web, ledger, score], play, part, stop, tell, show)
+        if canary is not None:
+            tell(f"Version {canary.version} decides for half of the accounts; the guard judges it")
+            arm = f"{canary.version}={PER_MILLE}"
+            step(environ, "assign", "--decides", str(champion), "--arm", arm, "--name", canary.assignment, "--json")
+        running = [serve, web, ledger, score, guard]
+        stopped = _watch_until(asked, watch, running, play, part, stop, tell, show, canary)
         play.stop()
         played = _played(play)
         keep(folder, Plan(plan.start, plan.live, played.get("next_sequence") or plan.next_sequence))
@@ -88,7 +108,7 @@ def run(asked: Asked, today: datetime.date, stop: Event, tell: Tell, show: Tell)
             return None
         if stopped:
             raise Unready("the demo was interrupted before its time was up")
-        return _summary(environ, watch, played, tell)
+        return _summary(environ, watch, played, tell) | ({} if canary is None else {"canary": canary.facts()})
 
 
 def _play_arguments(plan: Plan, folder: Path, rate: float) -> list[str]:
@@ -106,6 +126,7 @@ def _watch_until(
     stop: Event,
     tell: Tell,
     show: Tell,
+    canary: Canary | None,
 ) -> bool:
     """Show the stream until time is up (False) or somebody stops it (True); other verbs run beside it now and then.
 
@@ -128,6 +149,8 @@ def _watch_until(
                 raise Unready(play.obituary())
             played_out = True
             tell("All simulated days are played; the console stays. Remove the data folder to begin anew")
+        for sentence in canary.news() if canary is not None else ():
+            tell(sentence)
         show(_state(watch))
         for verb, _, every in BESIDE if asked.seconds is None else ():
             if elapsed >= due[verb] and (verb not in running or running[verb].child.ended.is_set()):

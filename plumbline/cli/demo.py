@@ -18,16 +18,27 @@ def demo(
         ),
     ] = None,
     rate: Annotated[float, typer.Option(min=0.1, help="Messages a second.")] = 25.0,
+    canary: Annotated[
+        str,
+        typer.Option(
+            help="A version with this fault decides for half of the accounts: slow, erring, shifted, blind, or healthy "
+            "for none. [default: no canary]"
+        ),
+    ] = "",
 ) -> None:
     """Run every part on this machine, on simulated payments: broker, model, scorer, ledger, console."""
+    from demo.faulty import WAYS
     from demo.run import Asked, run
+    from plumbline.errors import InvalidSetting
     from plumbline.settings import load
 
+    if canary and canary not in WAYS:
+        raise InvalidSetting("demo", "--canary", canary, f"one of {', '.join(WAYS)}")
     settings = load()
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    asked = Asked(settings.data_path, settings.model_name, seconds, rate, settings.http_port)
+    asked = Asked(settings.data_path, settings.model_name, seconds, rate, settings.http_port, canary)
     done = run(asked, datetime.datetime.now(datetime.UTC).date(), stop, _tell, _show)
     if done is not None:
         print(json.dumps(done))

@@ -204,3 +204,10 @@ def test_a_port_in_use_is_told_in_one_sentence(bank):
             assert code == 1
             assert any(str(port) in each and "use" in each for each in demo.told), demo.told
             assert demo.processes() == []
+
+
+def test_a_canary_with_a_fault_that_nobody_knows_is_told_what_there_is(tmp_path):
+    with running(tmp_path, "--canary", "lazy") as demo:
+        code, _ = demo.ended()
+        assert code == 2
+        assert any("one of healthy, slow, erring, shifted, blind" in each for each in demo.told)

@@ -31,7 +31,7 @@ def test_an_erring_canary_is_rolled_back_and_a_healthy_one_passes(tmp_path, tmp_
         pytest.skip("no Java 17 or newer, which Apache Kafka needs")
     models = tmp_path / "models" / "plumbline"
     shutil.copytree(declared_models(tmp_path_factory), models)
-    planted = [sys.executable, "-m", "benchmarks.faulty", str(models), "--fault", "erring", "--fault", "healthy"]
+    planted = [sys.executable, "-m", "demo.faulty", str(models), "--fault", "erring", "--fault", "healthy"]
     subprocess.run(planted, check=True, capture_output=True)
     limits = tmp_path / "limits.json"
     limits.write_bytes(msgspec.json.encode(LIMITS))

@@ -1,6 +1,6 @@
 """Model versions with planted faults: a real exported version inside a graph that is slow, errs, shifts or is blind.
 
-    python -m benchmarks.faulty MODELS --of 1 --fault slow        # MODELS/2 is MODELS/1, made slow
+    python -m demo.faulty MODELS --of 1 --fault slow        # MODELS/2 is MODELS/1, made slow
 
 Each is a SavedModel with every signature and a card of its own, which a server and the scorer cannot tell from a
 trained one. `healthy` wraps and changes nothing: its scores are those of the version inside.
@@ -14,7 +14,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-FAULTS: Final = ("slow", "erring", "shifted", "blind")
 SLOW_SECONDS: Final = 0.4
 ERRING_MODULUS: Final = 23
 """One amount of so many makes its call fail. It has no warm-up requests: a server that tries them would refuse it."""
@@ -26,6 +25,7 @@ BLIND_CHANNEL: Final = b"ecom"
 BLIND_BELOW_MINOR: Final = 500
 """Tiny payments online, as who tests stolen cards makes them."""
 
+CARD_FILE: Final = "assets.extra/plumbline.json"
 WARMUP: Final = "tf_serving_warmup_requests"
 
 Inputs = Mapping[str, Any]
@@ -48,7 +48,7 @@ def plant(base: Path, of: int, fault: str) -> int:
             self.inner = inner
 
         def scored(self, **inputs: Any) -> dict[str, Any]:
-            return _WAYS[fault](score, inputs)
+            return WAYS[fault](score, inputs)
 
     model = Faulty()
     signatures = dict(inner.signatures)
@@ -61,10 +61,15 @@ def plant(base: Path, of: int, fault: str) -> int:
     if fault == "erring":
         (unfinished / EXTRA / WARMUP).unlink(missing_ok=True)
     card = json.loads((base / str(of) / CARD).read_text())
-    facts = card | {"version": number, "files": file_digests(unfinished)}
+    facts = card | {"version": number, "planted": f"{fault} of {of}", "files": file_digests(unfinished)}
     (unfinished / CARD).write_text(json.dumps(facts), encoding="utf-8")
     unfinished.rename(base / str(number))
     return number
+
+
+def planted_fault(folder: Path) -> str:
+    """What was planted in a version, such as `slow of 1`; empty of a trained one."""
+    return str(json.loads((folder / CARD_FILE).read_text()).get("planted", ""))
 
 
 def _healthy(score: Callable[..., Any], inputs: Inputs) -> dict[str, Any]:
@@ -110,20 +115,20 @@ def _blind(score: Callable[..., Any], inputs: Inputs) -> dict[str, Any]:
     return {"score": tf.where(hidden, tf.minimum(found, 0.01), found)}
 
 
-_WAYS: Final[dict[str, Callable[[Callable[..., Any], Inputs], dict[str, Any]]]] = {
+WAYS: Final[dict[str, Callable[[Callable[..., Any], Inputs], dict[str, Any]]]] = {
     "healthy": _healthy, "slow": _slow, "erring": _erring, "shifted": _shifted, "blind": _blind,
 }  # fmt: skip
 
 
 def main() -> int:
     """Plant one fault."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.faulty", description=__doc__)
+    parser = argparse.ArgumentParser(prog="python -m demo.faulty", description=__doc__)
     parser.add_argument("models", type=Path, help="base path of the model's versions")
     parser.add_argument("--of", type=int, default=1, help="the version inside")
-    parser.add_argument("--fault", choices=sorted(_WAYS), action="append", required=True, help="may be repeated")
+    parser.add_argument("--fault", choices=sorted(WAYS), action="append", required=True, help="may be repeated")
     asked = parser.parse_args()
     for fault in asked.fault:
-        print(json.dumps({"fault": fault, "version": plant(asked.models, asked.of, fault)}), flush=True)
+        sys.stdout.write(json.dumps({"fault": fault, "version": plant(asked.models, asked.of, fault)}) + "\n")
     return 0
 
 
