@@ -16,6 +16,7 @@ from store.engine import engine_at, transaction
 from store.guards import incidents, trials
 
 PER_MILLE: Final = 500
+LAST_LINES: Final = 5
 VERSIONS_KEPT: Final = 8
 """The trained version and one of each fault are served at once."""
 
@@ -35,9 +36,10 @@ def planted_version(environ: Mapping[str, str], models: Path, fault: str) -> int
         if each.name.isdigit() and planted_fault(each) == f"{fault} of {inside}":
             return int(each.name)
     made = [sys.executable, "-m", "demo.faulty", str(models), "--of", str(inside), "--fault", fault]
-    done = subprocess.run(made, env=dict(environ), stdout=subprocess.PIPE, text=True, check=False)
+    done = subprocess.run(made, env=dict(environ), capture_output=True, text=True, check=False)
     if done.returncode != 0:
-        raise Unready(f"no version with the fault {fault} could be made: its message stands above")
+        last = "\n  ".join(done.stderr.splitlines()[-LAST_LINES:])
+        raise Unready(f"no version with the fault {fault} could be made:\n  {last}")
     return int(json.loads(done.stdout.splitlines()[-1])["version"])
 
 
