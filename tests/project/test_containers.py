@@ -87,9 +87,8 @@ def test_secrets_are_made_once_random_and_readable_in_a_closed_folder(secrets: P
 
 
 def test_the_parts_of_the_path_are_all_there(services: dict[str, Any]) -> None:
-    parts = {"kafka", "postgres", "serving", "migrate", "topics", "scorer", "ledger", "watch", "web", "api", "trainer"}
     parts = {"kafka", "postgres", "serving", "migrate", "topics", "trainer"}
-    parts |= {"scorer", "ledger", "guard", "watch", "web"}
+    parts |= {"scorer", "ledger", "guard", "watch", "web", "api"}
     assert set(services) == parts
     assert {name for name, service in services.items() if service.get("profiles")} == {"trainer"}
 
