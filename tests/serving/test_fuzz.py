@@ -19,7 +19,7 @@ from tests.protobuf_strategies import messages
 from tests.serving_by_hand import KINDS, served
 
 OURS_TO_BLAME = {500, 501, 502, 503, 504}
-SURE = settings(max_examples=250, database=None)
+SURE = settings(max_examples=150, database=None)
 SIGNATURES = ["", "serving_default", "matrix", "int", "bool", "raw", "regress", "column", "nothing", "scalar", "uneven"]
 NAMES = {
     "name": [*KINDS, "x", "y", "a"],
@@ -164,6 +164,16 @@ def test_any_bytes_end_in_an_answer_or_an_end(server, sent):
     assert not received.startswith((b"HTTP/1.1 500", b"HTTP/1.0 500"))
 
 
+@given(st.binary(max_size=60), st.booleans())
+@settings(max_examples=30, database=None)
+def test_any_bytes_on_the_port_of_grpc_harm_nobody(server, channel, sent, greeted):
+    with socket.create_connection(("127.0.0.1", server.port), timeout=30) as opened:
+        opened.sendall((b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" if greeted else b"") + sent)
+    status = next(call for call in CALLS if call.name == "GetModelStatus")
+    request = wire.GetModelStatusRequest(model_spec=wire.ModelSpec(name="sum"))
+    assert code_of(channel, status, request.SerializeToString()) is grpc.StatusCode.OK
+
+
 NOT_OUR_FAULT = {
     grpc.StatusCode.OK,
     grpc.StatusCode.INVALID_ARGUMENT,
@@ -217,7 +227,7 @@ def steer(data, message):
 
 @pytest.mark.parametrize("call", ASKING, ids=lambda call: call.name)
 @given(st.data())
-@settings(max_examples=150, database=None)
+@settings(max_examples=100, database=None)
 def test_any_message_gets_an_answer(channel, call, data):
     message = data.draw(messages(call.request, NAMES))
     steer(data, message)
