@@ -23,6 +23,7 @@ from app import (
     health,
     incidents,
     languages,
+    models,
     overview,
     profile,
     protection,
@@ -41,7 +42,9 @@ log = structlog.get_logger()
 
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
-BLUEPRINTS: Final = (health, overview, alerts, transactions, drift, incidents, stream, profile, warnings, recompute)
+BLUEPRINTS: Final = (
+    health, overview, alerts, transactions, drift, models, incidents, stream, profile, warnings, recompute,
+)  # fmt: skip
 
 
 def build(settings: Settings, engine: Engine) -> Flask:

@@ -26,7 +26,7 @@ from release.stages import Registry, Stage, experiment_stopped, experimenting, m
 from release.state import last_published, registry_of
 from store.engine import transaction
 from store.model_tables import ModelRequest
-from store.models import APPROVED, DONE, GUARD, ask_alone, model_request, model_version
+from store.models import APPROVED, DONE, ask_alone, model_request, model_version
 
 STEPS: Final = ("check", "files", "available", "parity", "labels", "published", "in_force", "recorded", "let_go")
 SERVING: Final[frozenset[Stage]] = frozenset({"shadow", "canary", "champion"})
@@ -87,20 +87,6 @@ def roll_back(
         wish = ask_alone(session, kind="rollback", by=by, now_us=site.now_us(), version=version, why=why)
         number = wish.id
     return carry_out(site, number, _no_gate, tell)
-
-
-def record_taken_out(
-    site: Site, versions: set[int], *, assignment: str, why: str, evidence: dict[str, Any], by: str = GUARD
-) -> list[int]:
-    """Record that faulty arms or shadows were taken out by an assignment that is in force; the versions that moved.
-
-    For the guard, which publishes first and records afterwards. Requests for these versions that were not carried out
-    are over.
-    """
-    with transaction(site.engine) as session:
-        return recording.taken_out(
-            session, versions, by=by, assignment=assignment, why=why, evidence=evidence, now_us=site.now_us()
-        )
 
 
 def wanted(before: Registry, request: ModelRequest) -> Registry:

@@ -40,7 +40,13 @@ def taken_out(
     session: Session, versions: Collection[int], *, by: str, assignment: str, why: str, evidence: dict[str, Any],
     now_us: int,
 ) -> list[int]:  # fmt: skip
-    """Write that faulty versions were taken out by an assignment in force; the caller commits."""
+    """Write that faulty versions were taken out by an assignment in force, once; the versions that moved.
+
+    For the guard, which publishes first and records when the journal says so. Requests for these versions that were not
+    carried out are over. The caller commits.
+    """
+    if models.brought_about(session, assignment):
+        return []
     before = registry_of(session)
     after = without(before, versions)
     rows = _rows(

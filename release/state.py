@@ -9,9 +9,8 @@ from sqlalchemy.orm import Session
 from plumbline.assignment import Assignment
 from release.assigning import assigned, same_effect
 from release.stages import Placed, Registry
-from store import tables
 from store.model_tables import ModelChange
-from store.models import changes, running_experiment
+from store.models import changes, newest_assignment, running_experiment
 
 
 def registry_of(session: Session) -> Registry:
@@ -35,9 +34,8 @@ def fold(changes: Iterable[ModelChange], experiment: str = "") -> Registry:
 
 def in_force(session: Session) -> Assignment | None:
     """The newest assignment that the ledger stored from the journal; None before any."""
-    newest = select(tables.Assignment.body).order_by(tables.Assignment.sequence.desc()).limit(1)
-    body = session.scalar(newest)
-    return None if body is None else msgspec.convert(body, Assignment)
+    newest = newest_assignment(session)
+    return None if newest is None or newest.body is None else msgspec.convert(newest.body, Assignment)
 
 
 def last_published(session: Session) -> str:

@@ -16,6 +16,7 @@ from plumbline.errors import Invalid, ModelVersionNotFound, NotFound, Refused
 from plumbline.transaction import SECOND_US
 from store.model_tables import ModelChange, ModelExperiment, ModelRequest, ModelVersion
 from store.people import User
+from store.tables import Assignment
 from store.users import user
 
 RELEASERS: Final = ("engineer", "supervisor")
@@ -60,6 +61,16 @@ def changes(session: Session, version: int | None = None) -> list[ModelChange]:
     """Every change of one version or of all, in the order in which they came."""
     wanted = select(ModelChange).order_by(ModelChange.id)
     return list(session.scalars(wanted if version is None else wanted.where(ModelChange.version == version)))
+
+
+def newest_assignment(session: Session) -> Assignment | None:
+    """The newest assignment that the ledger stored from the journal; its body is None for a first declaration."""
+    return session.scalars(select(Assignment).order_by(Assignment.sequence.desc()).limit(1)).one_or_none()
+
+
+def brought_about(session: Session, assignment: str) -> bool:
+    """Whether an assignment of this name is behind a change."""
+    return session.scalar(select(ModelChange.id).where(ModelChange.assignment == assignment).limit(1)) is not None
 
 
 def releaser(session: Session, name: str) -> User:

@@ -31,6 +31,7 @@ from store.ledger import Rows, store
 from store.schema import migrate
 from store.tables import DriftFigure, DriftRun
 from store.users import add_user, hash_password
+from tests.app.registered import add_models
 
 PASSWORD = "correct horse battery staple"
 SALT = "a-salt-for-the-tests-only"
@@ -240,6 +241,7 @@ def seed(engine: sa.Engine, now_us: int, accounts: int = 160, live: int = 1200) 
             detail=[],
         )
         record_drift(session, *drift_run(now_us, level="warn"))
+        add_models(session, now_us)
 
 
 def drift_run(now_us: int, level: str, far: tuple[str, ...] = ("amount_log",)) -> tuple[DriftRun, list[DriftFigure]]:

@@ -26,6 +26,8 @@ PAGES = {
     "/recomputations/tx-000000": (302, 200, 200, 200),
     "/drift": (302, 200, 200, 200),
     "/drift/feature/channel": (302, 200, 200, 200),
+    "/models": (302, 200, 200, 200),
+    "/models/3": (302, 200, 200, 200),
     "/pulse": (302, 200, 200, 200),
     "/profile": (302, 200, 200, 200),
     "/login": (200, 302, 302, 302),
@@ -44,7 +46,7 @@ def test_each_page_answers_each_role_as_listed(console, column):
 
 
 def test_every_route_is_in_the_matrix(console):
-    posts = {"/alerts/<int:alert_id>/verdict", "/profile/view", "/logout"}
+    posts = {"/models/requests/<int:number>/approve"} | {"/alerts/<int:alert_id>/verdict", "/profile/view", "/logout"}
     streams = {"/stream"}
     listed = {re.sub(r"\?.*", "", path) for path in PAGES}
     patterns = {
@@ -52,6 +54,7 @@ def test_every_route_is_in_the_matrix(console):
         "/transactions/tx-000000": "/transactions/<path:transaction_id>",
         "/recomputations/tx-000000": "/recomputations/<path:transaction_id>",
         "/drift/feature/channel": "/drift/<kind>/<name>",
+        "/models/3": "/models/<int:number>",
         "/static/console.css": "/static/<path:filename>",
     }
     assert {rule.rule for rule in console.app.url_map.iter_rules()} == (

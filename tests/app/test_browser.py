@@ -207,6 +207,8 @@ def every_page(console) -> list[str]:
         "/audits",
         "/drift",
         "/drift/feature/channel",
+        "/models",
+        "/models/3",
         "/incidents",
         f"/incidents/{broken}",
         "/profile",
