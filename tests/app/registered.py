@@ -16,7 +16,7 @@ PARITY = {"version": 3, "server": "model:8500", "compared": 10_000, "carried_ove
 
 
 def add_models(session: Session, now_us: int) -> None:
-    """Version 2 retired when 3 became champion, 4 was rolled back, and 5 is a candidate that an engineer wants more of."""
+    """Version 2 retired when 3 became champion, 4 was rolled back, 5 is a candidate with a request."""
     for number, stage in ((2, "retired"), (3, "champion"), (4, "retired"), (5, "candidate")):
         models.add_version(session, version(number, now_us), ENGINEER)
         if stage != "candidate":
