@@ -319,3 +319,15 @@ def test_an_incident_is_acknowledged_and_its_warning_goes(browser, address, cons
     expect(page.locator("[data-trial='4'] [data-rule=scores]")).to_be_visible()
     assert troubles == []
     context.close()
+
+
+def test_a_second_person_allows_a_release_at_the_press_of_a_button(browser, address, console, troubles):
+    context, page = opened(browser, address, troubles, who="supervisor@bank.example")
+    page.goto("/models")
+    page.get_by_role("button", name="Allow request 1").click()
+    expect(page.locator(".notice.good")).to_contain_text("Request 1 is allowed")
+    expect(page.locator("[data-request='1']")).to_contain_text("waits to be carried out")
+    page.locator("tr[data-version='5'] a.open").click()
+    expect(page.locator("h1")).to_have_text("Model version 5")
+    assert troubles == []
+    context.close()
