@@ -43,7 +43,7 @@ def main() -> int:
             result = alone(options.model_base_path, options.rows, options.alone)
         else:
             with tempfile.TemporaryDirectory(prefix="plumbline-paths-") as folder:
-                result = run(options.model_base_path or _trained(Path(folder)), options.rows)
+                result = run(options.model_base_path or trained(Path(folder)), options.rows)
     except PlumblineError as error:
         print(f"benchmarks.paths: {error}", file=sys.stderr)
         return 1
@@ -51,7 +51,8 @@ def main() -> int:
     return int(any(value for name, value in result.items() if name.endswith("_different")))
 
 
-def _trained(folder: Path) -> Path:
+def trained(folder: Path) -> Path:
+    """The base path of a small model, trained on a simulated bank; everything that is written goes into the folder."""
     from benchmarks.stream import prepared
 
     prepared(folder, {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)})
@@ -84,8 +85,8 @@ def alone(base: Path, rows: int, file: Path) -> dict[str, Any]:
     """The SavedModel against itself in batches of every size; its scores are kept in a file."""
     from audit.paths import OUTPUTS, differing, scattered, shuffled
 
-    model = _loaded(base)
-    columns = _columns(rows, model.declaration)
+    model = loaded(base)
+    columns = columns_of(rows, model.declaration)
     truth = {signature: model.call(signature, columns) for signature in OUTPUTS}
     different = sum(
         differing(truth[signature], scattered(model.call, signature, columns, shuffled(rows, np.random.default_rng(1))))
@@ -99,8 +100,8 @@ def _served(folder: Path, base: Path, rows: int) -> dict[str, Any]:
     from audit.paths import OUTPUTS, by_grpc, by_rest, differing, distance, litert, scattered, shuffled
     from demo.parts import start
 
-    model = _loaded(base)
-    columns = _columns(rows, model.declaration)
+    model = loaded(base)
+    columns = columns_of(rows, model.declaration)
     truth = {signature: model.call(signature, columns) for signature in OUTPUTS}
     arguments = ["serve", "--model-base-path", str(base), "--model-name", MODEL_NAME, "--port", "0", "--rest-port", "0"]
     server = start("serve", os.environ, folder / "logs", [*arguments, "--json-ready"])
@@ -121,7 +122,8 @@ def _served(folder: Path, base: Path, rows: int) -> dict[str, Any]:
     return {**result, "litert_distance": distance(scores, litert(model)("serving_default", columns))}
 
 
-def _loaded(base: Path) -> Any:
+def loaded(base: Path) -> Any:
+    """The newest version under a base path, in this process. Raises NotFound when there is none."""
     from plumbline.cli.quiet import import_tensorflow_quietly
 
     import_tensorflow_quietly()
@@ -133,7 +135,7 @@ def _loaded(base: Path) -> Any:
     return load_version(base / str(versions(base)[-1]))
 
 
-def _columns(rows: int, declaration: Any) -> dict[str, Any]:
+def columns_of(rows: int, declaration: Any) -> dict[str, Any]:
     """Raw inputs of the last rows of a simulated bank, with the history that the scorer would give them."""
     from archive.rows import transactions_of
     from archive.simulation.run import Plan, simulated

@@ -70,12 +70,12 @@ def run(folder: Path, base: Path | None, calls: int, seconds: float) -> dict[str
     """All figures; the folder is used for everything that is written."""
     from benchmarks import paths
 
-    newest = max((base or paths._trained(folder)).glob("[0-9]*"), key=lambda version: int(version.name))
+    newest = max((base or paths.trained(folder)).glob("[0-9]*"), key=lambda version: int(version.name))
     served = folder / "served"
     shutil.copytree(newest, served / "1")
     one_thread_an_operation()
-    model = paths._loaded(served)
-    inputs = paths._columns(max(SIZES), model.declaration)
+    model = paths.loaded(served)
+    inputs = paths.columns_of(max(SIZES), model.declaration)
     with serving(folder, served, "--keep-versions", "1") as (part, ready):
         result = latencies(ready, model, inputs, calls)
         result["callers_rows_per_second"] = many_callers(ready, ModelColumns(**inputs), seconds)

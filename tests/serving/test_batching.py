@@ -5,10 +5,11 @@ import math
 import threading
 import weakref
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from plumbline.errors import Invalid
@@ -348,6 +349,36 @@ def test_a_version_that_was_let_go_is_not_held_by_threads_that_wait(batching):
     alive = weakref.ref(gate)
     del gate, merging
     until(lambda: gc.collect() is not None and alive() is None)
+
+
+@given(plans(), st.lists(st.integers(0, 14), min_size=1, max_size=12))
+@settings(max_examples=40)
+def test_whatever_the_parameters_every_caller_gets_what_it_would_get_alone(plan, sizes):
+    told_so, _ = plan
+    shared = Batching(replace(told_so, num_batch_threads=2, max_enqueued_batches=1000), Monitoring())
+
+    def run(inputs):
+        return {"y": inputs["x"] * 3, "twice": np.stack([inputs["x"], -inputs["x"]], axis=1)}
+
+    merging = shared.merging(signature(run))
+    requests = [{"x": np.arange(size) + 100 * number} for number, size in enumerate(sizes)]
+
+    def ask(inputs):
+        try:
+            return merging.run(inputs)
+        except StatusError as error:
+            return error
+
+    with ThreadPoolExecutor(len(requests)) as pool:
+        answers = list(pool.map(ask, requests))
+    shared.close()
+    for inputs, answer in zip(requests, answers, strict=True):
+        if len(inputs["x"]) > told_so.max_batch_size:
+            assert answer.code is Code.INVALID_ARGUMENT
+        else:
+            alone = run(inputs)
+            assert answer.keys() == alone.keys()
+            assert all((answer[name] == alone[name]).all() for name in alone)
 
 
 def test_a_closed_server_takes_no_more(batching):
