@@ -86,7 +86,8 @@ def test_a_packed_body_is_unpacked(connection):
 
 
 @pytest.mark.parametrize(
-    ("body", "said"), [(BODY, "not packed by gzip"), (gzip.compress(BODY)[:-3], "cut short"), (b"", "cut short")]
+    ("body", "said"),
+    [(BODY, "not packed by gzip"), (gzip.compress(BODY, mtime=0)[:-3], "cut short"), (b"", "cut short")],
 )
 def test_a_body_that_is_not_packed_as_it_says_is_refused(connection, body, said):
     status, _, answer = ask(connection, "POST", PATH, body, Content_Encoding="gzip")
