@@ -100,7 +100,7 @@ class RequestLog:
         if self._file is None:
             self.prefix.parent.mkdir(parents=True, exist_ok=True)
             # A file of its own for every start: one that a crash cut short is never written on.
-            path = self.prefix.with_name(f"{self.prefix.name}-{time.time_ns()}.tfrecord")
+            path = self.prefix.with_name(f"{self.prefix.name}-{int(self._wall() * 1e6)}.tfrecord")
             self._file = path.open("xb")
         try:
             self._file.write(record)
