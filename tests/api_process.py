@@ -6,15 +6,19 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from plumbline.cli import main as cli
+from plumbline.settings import load
+from store.engine import open_engine, transaction
+from store.keys import SCOPES, add_key, text_of
+from store.schema import migrate
 from tests.serving_process import until
 
 PATIENCE_SECONDS = 60.0
+SECRET = "s" * 43
 
 
 @dataclass(frozen=True)
@@ -114,7 +118,19 @@ def cli_json(environ: dict[str, str], *arguments: str) -> Any:
     return json.loads(done.stdout)
 
 
-def new_key(environ: dict[str, str], name: str, scopes: Sequence[str] = ("decisions:write", "decisions:read")) -> str:
-    """A key's text, as its maker sees it once."""
-    options = [part for scope in scopes for part in ("--scope", scope)]
-    return str(cli_json(environ, "keys", "add", name, *options)["key"])
+def prepare_store(environ: dict[str, str]) -> str:
+    """Tables in the database of these settings, and the text of a key with every scope."""
+    engine = open_engine(load(environ))
+    migrate(engine)
+    with transaction(engine) as session:
+        add_key(
+            session,
+            name="platform",
+            scopes=list(SCOPES),
+            key_id="0" * 12,
+            secret=SECRET,
+            created_by="test",
+            created_at=1,
+        )
+    engine.dispose()
+    return text_of("0" * 12, SECRET)
