@@ -30,6 +30,7 @@ SEED: Final = 7
 LOG_INS: Final = (
     ("analyst@plumbline.example", "Ana Lyst", "analyst"),
     ("boss@plumbline.example", "Sue Pervisor", "supervisor"),
+    ("models@plumbline.example", "Engi Neer", "engineer"),
 )
 
 

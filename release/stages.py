@@ -158,9 +158,10 @@ def experimenting(registry: Registry, name: str, arms: Mapping[int, int]) -> Reg
         raise Refused(f"experiment {registry.experiment} runs: stop it before another one")
     if registry.champion is None:
         raise Refused("an experiment compares with the champion, and there is none: promote the first one")
-    if not 1 <= len(arms) <= ARMS_MOST or min(arms.values()) < 1 or sum(arms.values()) > PER_MILLE:
+    if not 1 <= len(arms) <= ARMS_MOST or min(arms.values()) < 1 or sum(arms.values()) >= PER_MILLE:
         raise Refused(
-            f"arms are {dict(arms)}: expected 1 to {ARMS_MOST} with 1 to {PER_MILLE} of every thousand in all"
+            f"arms are {dict(arms)}: expected 1 to {ARMS_MOST}, with 1 to {PER_MILLE - 1} of every thousand "
+            "accounts in all, so that the champion keeps some"
         )
     if others := set(registry.at("canary")) - arms.keys():
         raise Refused(f"version {min(others)} is a canary: promote it, retire it or roll it back first")

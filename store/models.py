@@ -5,7 +5,7 @@ is lawful is `release.stages`' to say; nothing here alters a row of `model_chang
 """
 
 import unicodedata
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Final
 
 import sqlalchemy as sa
@@ -158,6 +158,23 @@ def approve(session: Session, request_id: int, *, by: str, now_us: int) -> Model
         raise Refused(f"request {request_id} was allowed or withdrawn by somebody else at this moment: look again")
     session.refresh(request)
     return request
+
+
+def allowed(
+    session: Session, meant: Callable[[ModelRequest], bool], *, by: str, now_us: int
+) -> ModelRequest:  # fmt: skip
+    """Allow the oldest waiting request that is meant, or find the one that this person allowed before.
+
+    The caller commits. Raises Refused when nobody asked, and as `approve`.
+    """
+    for each in open_requests(session, now_us):
+        if meant(each):
+            return approve(session, each.id, by=by, now_us=now_us)
+    person = releaser(session, by).email
+    for each in newest_requests(session):
+        if meant(each) and each.approved_by == person and each.state in {APPROVED, DONE}:
+            return each
+    raise Refused("nobody asked for this, or it is too old: ask first, without --approve")
 
 
 def withdraw(session: Session, request_id: int, *, by: str, now_us: int) -> ModelRequest:

@@ -105,10 +105,12 @@ def command(verb: str) -> Any:
         group = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
         group.command(name=verb)(_with_logs(getattr(module, name.rpartition(".")[2])))
     else:
-        group.rich_markup_mode = None
-        for each in group.registered_commands:
-            if each.callback is not None:
-                each.callback = _with_logs(each.callback)
+        nested = [each.typer_instance for each in group.registered_groups if each.typer_instance is not None]
+        for part in (group, *nested):
+            part.rich_markup_mode = None
+            for each in part.registered_commands:
+                if each.callback is not None:
+                    each.callback = _with_logs(each.callback)
     return typer.main.get_command(group)
 
 

@@ -2,6 +2,8 @@
 
 import typer
 
+from plumbline.cli.models_comparing import compare
+from plumbline.cli.models_experiment import experiment
 from plumbline.cli.models_export import export
 from plumbline.cli.models_registry import config, list_, register, show
 from plumbline.cli.models_releasing import carry_out, promote, rollback, withdraw
@@ -17,7 +19,8 @@ def models() -> None:
 
 
 app.command("list")(list_)
-for command in (show, register, promote, rollback, withdraw, config):
+for command in (show, register, promote, rollback, withdraw, compare, config):
     app.command()(command)
 app.command("carry-out")(carry_out)
 app.command()(export)
+app.add_typer(experiment, name="experiment")

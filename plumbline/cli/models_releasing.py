@@ -12,8 +12,6 @@ from plumbline.cli.models_site import Few, Journal, Wait, gate, site, tell
 from plumbline.cli.models_store import AsJson, By, Number, moment, now_us, opened, request_facts
 
 if TYPE_CHECKING:
-    from sqlalchemy.orm import Session
-
     from store.model_tables import ModelRequest
 
 Why = Annotated[str, typer.Option(help="Why, for the record and for the readers of the journal.")]
@@ -50,12 +48,17 @@ def promote(
     if to not in NEXT or to == "candidate":
         raise InvalidSetting("promote", "--to", to, "shadow, canary, champion or retired")
     accounts = per_mille(share, "--share") if share else CANARY_FIRST if to == "canary" else 0
+
+    def meant(each: "ModelRequest") -> bool:
+        named = (each.kind, each.version, each.to_stage) == ("promote", version, to)
+        return named and (not share or each.per_mille == accounts)
+
     if approve:
         with site(wait_seconds) as (place, settings):
             with transaction(place.engine) as session:
-                found = _allowed(session, version, to, accounts if share else None, by)
+                found = models.allowed(session, meant, by=by, now_us=now_us()).id
             with gate(settings, journal, few) as gated:
-                _carry_out(place, found, gated, as_json)
+                carry_out_one(place, found, gated, as_json)
         return
     with opened() as (engine, _), transaction(engine) as session:
         request = models.ask(
@@ -109,7 +112,7 @@ def carry_out(
                 numbers = [one.id for one in models.approved_requests(session)] if request is None else [request]
             for number in numbers:
                 try:
-                    _carry_out(place, number, gated, as_json)
+                    carry_out_one(place, number, gated, as_json)
                 except PlumblineError as error:
                     if follow is None:
                         raise
@@ -130,25 +133,8 @@ def withdraw(request: Annotated[int, typer.Argument(min=1, help="Number of the r
     print(f"request {request} is withdrawn")
 
 
-def _allowed(session: "Session", version: int, to: str, share: int | None, by: str) -> int:
-    """Allow the waiting request that is meant, or find the one that this person allowed before; its number."""
-    from plumbline.errors import Refused
-    from store import models
-
-    def meant(each: "ModelRequest") -> bool:
-        return (each.kind, each.version, each.to_stage) == ("promote", version, to) and share in (None, each.per_mille)
-
-    waiting = [each for each in models.open_requests(session, now_us()) if meant(each)]
-    if waiting:
-        return models.approve(session, waiting[0].id, by=by, now_us=now_us()).id
-    person = models.releaser(session, by).email
-    for each in models.newest_requests(session):
-        if meant(each) and each.approved_by == person and each.state in {models.APPROVED, models.DONE}:
-            return each.id
-    raise Refused(f"nobody asked for version {version} to become {to}: ask first, without --approve")
-
-
-def _carry_out(place: Any, request: int, gated: Any, as_json: bool) -> None:
+def carry_out_one(place: Any, request: int, gated: Any, as_json: bool) -> None:
+    """Carry out one request, and tell what was checked."""
     from release.carrying import carry_out as carried
 
     _print({"request": request, **carried(place, request, gated, tell)}, as_json)

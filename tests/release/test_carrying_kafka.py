@@ -291,3 +291,28 @@ def test_a_scorer_that_is_down_leaves_the_request_open(bank, run):
     bank.scorer.wait_for("leading")
     assert run("carry-out", request)[0] == cli.DONE
     assert bank.stages()[2] == ("champion", 0)
+
+
+def test_an_experiment_begins_with_two_people_keeps_its_shares_and_ends_with_one(bank, run):
+    assert released(run, 1, "shadow")[0] == cli.DONE
+    begin = ("experiment", "start", "spring", "--arm", "1=20%")
+    assert run(*begin, "--by", "ada@bank.example")[0] == cli.DONE
+    code, _, err = run(*begin, "--by", "bob@bank.example", "--approve")
+    assert code == cli.DONE, err
+    assigned = bank.applied()[-1].assignment
+    assert (assigned.decides, assigned.arms, assigned.kind, assigned.salt) == (
+        2,
+        (Arm(1, 200),),
+        "experiment",
+        "spring",
+    )
+    code, _, err = run("promote", 1, "--to", "canary", "--share", "30%", "--by", "ada@bank.example")
+    assert (code, "experiment spring runs, and its shares are fixed" in err) == (cli.FAILED, True)
+    status = json.loads(run("experiment", "status", "--json")[1])
+    assert (status["name"], status["verdict"], status["stopped_at"]) == ("spring", "continue", None)
+    assert run("experiment", "stop", "--by", "eve@bank.example", "--why", "enough seen")[0] == cli.DONE
+    assert bank.applied()[-1].assignment.arms == ()
+    assert bank.stages()[1] == ("retired", 0)
+    status = json.loads(run("experiment", "status", "--json")[1])
+    assert status["stopped_because"]["why"] == "enough seen"
+    assert run(*begin, "--by", "ada@bank.example")[0] == cli.FAILED, "a name deals accounts once"

@@ -116,7 +116,7 @@ def test_an_experiment_keeps_its_shares_until_it_stops_and_its_winner_is_the_can
         ((*CANARY, ("register", 3), ("promote", 3, "shadow")), ("promote", 3, "canary", 5), "version 2 is the canary"),
         ((("register", 1),), ("promote", 1, "shadow"), "beside no champion"),
         ((("register", 1),), ("rollback", None), "nothing to roll back"),
-        (SECOND, ("experiment", {2: 1001}), "1 to 1000 of every thousand"),
+        (SECOND, ("experiment", {2: 1001}), "1 to 999 of every thousand"),
         ((*FIRST, ("register", 2)), ("experiment", {2: 100}), "arm 2 is candidate"),
     ],
 )
