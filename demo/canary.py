@@ -57,8 +57,8 @@ class Canary:
         """What became true since the last look."""
         facts = self.facts()
         said = {
-            "passed": f"The guard: canary {self.version} ({self.fault}) passed every guardrail",
-            "why": f"The guard: {facts.get('why')}",
+            "passed": f"The guard has judged: canary {self.version} ({self.fault}) passed",
+            "why": f"The guard found it: {facts.get('why')}",
             "rollback_seconds": f"The rollback is in force after {facts.get('rollback_seconds')} s; see the page Guard",
         }
         new = [name for name in said if facts.get(name) not in (None, False) and name not in self._told]

@@ -19,6 +19,7 @@ from kafka.errors import KafkaError
 
 from observe.metrics import Metrics
 from plumbline import journal
+from plumbline.assignment import Assignment
 from plumbline.decision import Decision
 from plumbline.errors import Refused, Retryable
 from plumbline.journal import Answered, AssignmentApplied, LabelApplied
@@ -167,7 +168,7 @@ class _Life:
             if entry.assignment is not None and entry.assignment.version == rollback_name(judged.fold.sequence):
                 self._found(judged.removed(entry.assignment))
                 self.awaited.add(entry.assignment.version)
-                self._register(judged)
+                self._register(judged, entry.assignment)
             self._tell()
             with transaction(self.guarding.engine) as session:
                 end_trials(session, judged.fold.sequence, entry.journaled_at)
@@ -211,12 +212,12 @@ class _Life:
             for each in incidents_of_rollback(session, name):
                 note_once(each, published_at=self.now_us())
 
-    def _register(self, judged: Judging) -> None:
+    def _register(self, judged: Judging, rollback: Assignment) -> None:
         """Write into the registry that versions were taken out; those that it does not know, or moved on, stay."""
         with transaction(self.guarding.engine) as session:
             taken_out(
-                session, judged.faulty, by=GUARD, assignment=rollback_name(judged.fold.sequence), why=judged.why,
-                evidence={"judged": judged.fold.assignment.version}, now_us=self.now_us(),
+                session, set(judged.faulty) - set(rollback.versions), by=GUARD, assignment=rollback.version,
+                why=judged.why, evidence={"judged": judged.fold.assignment.version}, now_us=self.now_us(),
             )  # fmt: skip
 
     def _effective(self, decision: Decision, sequence: int) -> None:

@@ -42,7 +42,7 @@ def told(version: int, role: str, figure: Figure) -> str:
     limit = "" if figure.limit is None else f", allowed {wanted} {_number(figure, figure.limit)}"
     sure = f"evidence {_odds(figure.evidence)} to 1, needed {_odds(figure.needed)}"
     return (
-        f"{role} {version} rolled back by the guard: {about} {_number(figure, figure.value)}{against}{limit}; "
+        f"{role} {version} is rolled back by the guard: {about} {_number(figure, figure.value)}{against}{limit}; "
         f"{figure.hits} of {figure.trials}, {sure}"
     )
 

@@ -67,7 +67,7 @@ def test_an_incident_shows_what_happened_and_how_soon_it_was_undone(console, bro
     page = console.client("analyst").get(f"/incidents/{broken}").text
     assert "in force after 0.4 s" in page
     assert 'class="line mine"' in page
-    assert "rolled back by the guard" in page
+    assert "is rolled back by the guard" in page
     assert "rollback-50" in page
     assert "an engineer or a supervisor can acknowledge it" in page
     assert console.client("analyst").get("/incidents/999").status_code == 404
