@@ -38,6 +38,9 @@ from streaming.kafka import close_producer, end_offsets, idempotent_producer, re
 BATCH: Final = 512
 HALF: Final = 0.5
 DRAIN_SECONDS: Final = 120.0
+NO_TRANSACTION: Final = tuple(b'{"type":"%s"' % kind for kind in (b"control", b"assignment", b"answered"))
+"""How entries of the journal begin that no transaction brought."""
+
 _BARE_TOPIC: Final = Topic.DEAD_LETTER.value
 _JOURNAL: Final = Topic.DECISIONS.value
 
@@ -82,34 +85,34 @@ def measure(folder: Path, count: int, rounds: int, latency_seconds: float, data:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
         step(environ, "topics", "--json")
-        serve = _part(stack, "serve", environ, folder, "--model-base-path", str(models), "--port", "0", "--no-rest",
+        serve = part(stack, "serve", environ, folder, "--model-base-path", str(models), "--port", "0", "--no-rest",
                       "--json-ready")  # fmt: skip
         environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{serve.wait_for(state='serving')['port']}"
         policy = sorted(models.glob("*/assets.extra/policy.json"))[-1]
         step(environ, "policy", str(policy), "--json")
-        score = _part(stack, "score", environ, folder, "--json")
+        score = part(stack, "score", environ, folder, "--json")
         score.wait_for(state="leading")
         sent, bare, path = 0, [], []
         for _ in range(rounds):
             _say(f"sending {count:,} messages")
             score.child.stop(30)  # it must not take them while they are being sent
-            _run(["--send", broker.bootstrap, str(archive), str(sent), str(count), "0"])
+            run_here(["--send", broker.bootstrap, str(archive), str(sent), str(count), "0"])
             sent += count
             _say("bare loop")
-            before = _end(broker.bootstrap, _BARE_TOPIC)
-            _run(["--bare", broker.bootstrap, str(count)])
-            bare.append(_rate(broker.bootstrap, _BARE_TOPIC, before, count))
+            before = end_of(broker.bootstrap, _BARE_TOPIC)
+            run_here(["--bare", broker.bootstrap, str(count)])
+            bare.append(rate_of(broker.bootstrap, _BARE_TOPIC, before, count))
             _say("whole path")
-            before = _end(broker.bootstrap, _JOURNAL)
-            score = _part(stack, "score", environ, folder, "--json")
-            path.append(_rate(broker.bootstrap, _JOURNAL, before, count))
+            before = end_of(broker.bootstrap, _JOURNAL)
+            score = part(stack, "score", environ, folder, "--json")
+            path.append(rate_of(broker.bootstrap, _JOURNAL, before, count))
             _say(f"bare loop {bare[-1]:,.0f}/s, whole path {path[-1]:,.0f}/s")
         peak = statistics.median(path)
         left = open_archive(archive).manifest.rows - sent
         latency_count = min(int(peak * HALF * latency_seconds), left)
         _say(f"latency at {peak * HALF:,.0f}/s")
-        before = _end(broker.bootstrap, _JOURNAL)
-        _run(["--send", broker.bootstrap, str(archive), str(sent), str(latency_count), str(peak * HALF)])
+        before = end_of(broker.bootstrap, _JOURNAL)
+        run_here(["--send", broker.bootstrap, str(archive), str(sent), str(latency_count), str(peak * HALF)])
         latencies, alerts, unscored = _decided(broker.bootstrap, before, latency_count)
         memory = {"broker": broker.pid, "serve": serve.child.pid, "score": score.child.pid}
         return {
@@ -172,22 +175,25 @@ def prepared(folder: Path, environ: dict[str, str]) -> Path:
     return folder
 
 
-def _part(stack: ExitStack, verb: str, environ: dict[str, str], folder: Path, *arguments: str) -> Part:
+def part(stack: ExitStack, verb: str, environ: dict[str, str], folder: Path, *arguments: str) -> Part:
+    """A verb as a process that ends with the stack."""
     made = start(verb, environ, folder / "logs", [verb, *arguments])
     stack.callback(made.stop)
     return made
 
 
-def _run(arguments: Sequence[str]) -> None:
+def run_here(arguments: Sequence[str]) -> None:
+    """This module in a process of its own."""
     subprocess.run([sys.executable, "-m", "benchmarks.stream", *arguments], check=True)
 
 
-def _end(bootstrap: str, topic: str) -> int:
+def end_of(bootstrap: str, topic: str) -> int:
+    """The offset after a topic's newest record."""
     return end_offsets(bootstrap, [topic])[TopicPartition(topic, 0)]
 
 
-def _records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
-    """The next `count` records that transactions brought; control entries of the journal do not count."""
+def records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
+    """The next `count` records that transactions brought; other entries of the journal do not count."""
     found: list[Any] = []
     quiet_since = time.monotonic()
     with closing(reader(bootstrap, {TopicPartition(topic, 0): begin}, most_records=5000)) as consumer:
@@ -196,7 +202,7 @@ def _records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
                 each
                 for records in consumer.poll(timeout_ms=1000).values()
                 for each in records
-                if not each.value.startswith((b'{"type":"control"', b'{"type":"assignment"'))
+                if not each.value.startswith(NO_TRANSACTION)
             ]
             found += [(each.timestamp, each.value if topic == _JOURNAL else b"") for each in new]
             quiet_since = time.monotonic() if new else quiet_since
@@ -205,15 +211,15 @@ def _records(bootstrap: str, topic: str, begin: int, count: int) -> list[Any]:
     return found
 
 
-def _rate(bootstrap: str, topic: str, begin: int, count: int) -> float:
+def rate_of(bootstrap: str, topic: str, begin: int, count: int) -> float:
     """Records a second by their append times, from the first batch's to the last's, the first batch left out."""
     # Reading begins when all is written, so that the reader takes no processor time from what is measured.
     quiet, end = 0, begin
     while end - begin < count or quiet < 2:
         time.sleep(1)
-        now = _end(bootstrap, topic)
+        now = end_of(bootstrap, topic)
         quiet, end = (quiet + 1, now) if now == end else (0, now)
-    times = np.array([time_ms for time_ms, _ in _records(bootstrap, topic, begin, count)])
+    times = np.array([time_ms for time_ms, _ in records(bootstrap, topic, begin, count)])
     later = times > times[0]
     return float(later.sum() / ((times[-1] - times[0]) / 1000))
 
@@ -227,7 +233,7 @@ class _Decided(msgspec.Struct):
 def _decided(bootstrap: str, begin: int, count: int) -> tuple[np.ndarray, float, int]:
     """Latencies in milliseconds, share of decisions that are alerts, and how many had no score."""
     decoder = msgspec.json.Decoder(_Decided)
-    found = [(time_ms, decoder.decode(value)) for time_ms, value in _records(bootstrap, _JOURNAL, begin, count)]
+    found = [(time_ms, decoder.decode(value)) for time_ms, value in records(bootstrap, _JOURNAL, begin, count)]
     latencies = np.array([time_ms - each.source.appended_at_ms for time_ms, each in found])
     alerts = sum(each.outcome is not Outcome.APPROVE for _, each in found) / count
     return latencies, alerts, sum(not each.scores for _, each in found)

@@ -99,6 +99,11 @@ class Model:
             return Answer(None, failure)
         return self._noted(question.version, *self._tried(question, tries))
 
+    def ask_patiently(self, question: Question) -> Answer:
+        """As `ask`, whether or not the version rests, by somebody whom nobody waits for; it rests no longer for it."""
+        found, micros = self._tried(question, TRIES)
+        return Answer(None, _failure(found), micros) if isinstance(found, Exception) else Answer(found, "", micros)
+
     def ask_together(self, first: Question, others: Sequence[Question]) -> list[Answer]:
         """Answers of several versions, asked at the same time, in order."""
         if not others:
@@ -220,9 +225,13 @@ class Model:
         return failure if self._now_us() < until_us else ""
 
     def _rest(self, asked: Hashable, error: Exception) -> Failure:
-        failure: Failure = "deadline" if isinstance(error, ModelTimedOut) else "error"
+        failure = _failure(error)
         pause_us = min(max(self._pauses_us.get(asked, 0) * 2, PAUSE_FIRST_US), PAUSE_MOST_US)
         self._pauses_us[asked] = pause_us
         self._resting[asked] = self._now_us() + pause_us, failure
         log.warning("model unavailable", error=str(error), asked=asked, pause_ms=pause_us // 1000)
         return failure
+
+
+def _failure(error: Exception) -> Failure:
+    return "deadline" if isinstance(error, ModelTimedOut) else "error"

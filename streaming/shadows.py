@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+import structlog
 from kafka import TopicPartition
 
 from plumbline import journal
@@ -23,6 +24,8 @@ from streaming.batch import Batch, model_columns
 from streaming.kafka import reader
 from streaming.model import Answer, Model, Question
 from streaming.state import State
+
+log = structlog.get_logger()
 
 WAITING_MOST: Final = 16_384
 """Rows that wait for one shadow before the next ones are skipped."""
@@ -35,10 +38,11 @@ POLL_MS: Final = 200
 
 @dataclass(slots=True)
 class _Queue:
-    """One shadow: its thread, and what it was or will be asked, the oldest first."""
+    """One shadow: its thread, what it was or will be asked, the oldest first, and why it failed last, if it did."""
 
     thread: ThreadPoolExecutor
     asked: deque[tuple[Sequence[int], "Future[Answer]"]] = field(default_factory=deque)
+    failure: str = ""
 
     @property
     def rows(self) -> int:
@@ -66,7 +70,7 @@ class Shadows:
             if queue.rows + len(sequences) > WAITING_MOST:
                 self._skipped.append((version, sequences))
             else:
-                queue.asked.append((sequences, queue.thread.submit(self._model.ask, question, tries=1)))
+                queue.asked.append((sequences, queue.thread.submit(self._model.ask_patiently, question)))
 
     def answered(self, now_us: int) -> list[Answered]:
         """The answers that have come since the last call, as entries to journal."""
@@ -74,8 +78,12 @@ class Shadows:
         self._skipped = []
         for version, queue in list(self._queues.items()):
             while queue.asked and queue.asked[0][1].done():
-                sequences, answer = queue.asked.popleft()
-                found.append(_entry(version, sequences, answer.result(), now_us))
+                sequences, asked = queue.asked.popleft()
+                answer = asked.result()
+                if answer.failure != queue.failure:
+                    log.warning("a shadow answers otherwise than before", version=version, failure=answer.failure)
+                    queue.failure = answer.failure
+                found.append(_entry(version, sequences, answer, now_us))
         return found
 
     def let_go(self, versions: set[int]) -> None:
