@@ -89,11 +89,18 @@ class Following:
         while not self._stop.is_set():
             try:
                 self._follow()
-            except (PlumblineError, msgspec.MsgspecError, UnicodeDecodeError) as error:
-                # Callers get the fallback meanwhile, and /readyz says so.
-                self.caught_up.clear()
-                log.error("the journal cannot be followed", error=f"{type(error).__name__}: {error}")
-                self._stop.wait(RETRY_SECONDS)
+            except PlumblineError as error:
+                self._stumbled()
+                log.error("the journal cannot be followed", error=str(error))
+            except Exception:
+                # Whatever it is: a reader that ended would leave every caller with the fallback for good.
+                self._stumbled()
+                log.exception("the journal cannot be followed")
+
+    def _stumbled(self) -> None:
+        """Callers get the fallback meanwhile, /readyz says so, and reading begins again where it ended."""
+        self.caught_up.clear()
+        self._stop.wait(RETRY_SECONDS)
 
     def _follow(self) -> None:
         with closing(open_reader(self._bootstrap, self._partition)) as consumer:

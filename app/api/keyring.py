@@ -105,3 +105,6 @@ class Keyring:
             self.refresh()
         except PlumblineError as error:
             log.warning("API keys could not be read", error=str(error))
+        except Exception:
+            # A thread that ended would shut everybody out a minute later, for good.
+            log.exception("API keys could not be read")

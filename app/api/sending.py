@@ -97,6 +97,10 @@ class Sending:
                 except BrokerUnavailable as error:
                     log.warning("no producer", error=str(error))
                     self._wanted.wait(RETRY_SECONDS)
+                except Exception:
+                    # A thread that ended would refuse every caller for good.
+                    log.exception("no producer")
+                    self._wanted.wait(RETRY_SECONDS)
                 else:
                     self._producer = former
             if self._stopped:

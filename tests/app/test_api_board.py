@@ -4,9 +4,12 @@ import threading
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from kafka import TopicPartition
 
 from app.api import board as boards
 from app.api.board import Board, Journaled, Waiting
+from app.api.following import Following
+from app.api.keyring import Keyring
 from plumbline.errors import NotTaken, TransactionRejected
 from plumbline.transaction import parse
 from tests.fakes import NOW, payment, raw
@@ -74,3 +77,37 @@ def test_those_on_their_way_are_bounded(monkeypatch):
     assert [board.is_waiting(f"t{n}") for n in range(4)] == [False, False, True, True]
     board.conflicted("t3", 11)
     assert not board.is_waiting("t3")
+
+
+class Stumbling(Following):
+    """A reader that meets something nobody thought of, once, after it had caught up."""
+
+    def __init__(self, *arguments):
+        super().__init__(*arguments)
+        self.attempts = 0
+        self.again = threading.Event()
+
+    def _follow(self):
+        self.attempts += 1
+        if self.attempts == 1:
+            self.caught_up.set()
+            raise ZeroDivisionError("nobody thought of it")
+        self.unready_meanwhile = not self.caught_up.is_set()
+        self.again.set()
+        self._stop.wait()
+
+
+def test_a_reader_that_meets_what_nobody_thought_of_says_it_is_not_ready_and_begins_again():
+    following = Stumbling(Board(3), "127.0.0.1:1", "transactions", TopicPartition("decisions", 0), 10)
+    following.start()
+    try:
+        assert following.again.wait(10)
+        assert following.unready_meanwhile
+    finally:
+        following.close()
+
+
+def test_a_keyring_outlives_what_nobody_thought_of():
+    keyring = Keyring(None, lambda: NOW)  # no engine at all
+    keyring._try_refresh()
+    assert keyring._keys == {}
