@@ -115,7 +115,9 @@ WRONG_BODIES = (
     ("regress", b"["),
 )
 ROUNDS = 100
-LEAK_MAX_BYTES = 16 * 1024 * 1024
+GRAPH_FAILURE_BYTES = 1024
+"""What TensorFlow's Python runtime keeps of a call that fails inside a graph: see the traps in docs/serving.md."""
+SLACK_BYTES = 6 * 1024 * 1024
 THREADS_MAX = 4
 
 
@@ -145,7 +147,8 @@ def test_a_real_graph_answers_whatever_comes_and_holds_on_to_nothing(told, model
                 ask_wrongly(told, channel)
             held.append((process.memory_info().rss, process.num_threads()))
     (rss, threads), (rss_after, threads_after) = held
-    assert rss_after - rss < LEAK_MAX_BYTES
+    kept = ROUNDS * (len(WRONG_CALLS) + len(WRONG_BODIES)) * GRAPH_FAILURE_BYTES
+    assert rss_after - rss < kept + SLACK_BYTES
     assert threads_after - threads <= THREADS_MAX
 
 
