@@ -117,8 +117,8 @@ WRONG_BODIES = (
 ROUNDS = 100
 GRAPH_FAILURE_BYTES = 1024
 """What TensorFlow's Python runtime keeps of a call that fails inside a graph: see the traps in docs/serving.md."""
-SLACK_BYTES = 6 * 1024 * 1024
-THREADS_MAX = 4
+SLACK_BYTES = 8 * 1024 * 1024
+THREADS_MAX = 8
 
 
 def ask_wrongly(server, channel):
