@@ -17,6 +17,7 @@ import sqlalchemy as sa
 
 from plumbline.assignment import Assignment
 from plumbline.errors import ModelUnavailable, ModelVersionNotFound, Refused
+from plumbline.transaction import SECOND_US
 from release import recording, serving
 from release.assigning import assigned, same_effect
 from release.publishing import named, publish_once, wait_in_force
@@ -26,7 +27,7 @@ from release.stages import Registry, Stage, experiment_stopped, experimenting, m
 from release.state import last_published, registry_of
 from store.engine import transaction
 from store.model_tables import ModelRequest
-from store.models import APPROVED, DONE, ask_alone, model_request, model_version
+from store.models import APPROVED, DONE, REQUEST_SECONDS, ask_alone, model_request, model_version
 
 STEPS: Final = ("check", "files", "available", "parity", "labels", "published", "in_force", "recorded", "let_go")
 SERVING: Final[frozenset[Stage]] = frozenset({"shadow", "canary", "champion"})
@@ -116,6 +117,7 @@ def _steps(
     site: Site, request: ModelRequest, before: Registry, published: str, gate: Gate, tell: Callable[[str], None]
 ) -> dict[str, Any]:
     after = wanted(before, request)
+    _require_fresh(request, site.now_us())
     tell("check")
     answering = sorted(_answering(after) - _answering(before))
     newly = [each.version for each in moves(before, after) if each.after.stage in SERVING and _newly(each)]
@@ -153,6 +155,12 @@ def _steps(
             evidence["notes"].append("the server keeps versions that nobody needs: the next change lets them go")
         tell("let_go")
     return evidence
+
+
+def _require_fresh(request: ModelRequest, now_us: int) -> None:
+    """Raises Refused for what was allowed so long ago that nobody thinks of it any more."""
+    if request.approved_at is not None and now_us > request.approved_at + REQUEST_SECONDS * SECOND_US:
+        raise Refused(f"request {request.id} was allowed more than {REQUEST_SECONDS // 3600} hours ago: ask again")
 
 
 def _available(

@@ -11,7 +11,7 @@ from features.grammar import decode
 from plumbline.decision import Decision
 from plumbline.errors import InvalidDeclaration
 from release.carrying import Gate
-from release.journaled import kept_decisions, newest_decisions
+from release.journaled import kept_decisions, newest_decisions, rows_of
 from serving.client import ModelClient
 
 
@@ -26,7 +26,7 @@ def parity_gate(
     decisions: list[Decision] = []
 
     def gate(version: int) -> dict[str, Any]:
-        from release.parity import ROWS, compare, require, rows_of
+        from release.parity import ROWS, compare, require
         from training.export import declaration_of
 
         if not decisions:

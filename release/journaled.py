@@ -1,20 +1,52 @@
-"""The newest decisions of the journal, from the broker or from a kept journal's files."""
+"""The newest decisions of the journal, from the broker or from a kept journal's files, as rows of a declaration."""
 
 from collections import deque
+from collections.abc import Iterable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import msgspec
 from kafka import TopicPartition
 
 from archive.kept import KeptJournal
+from features.grammar import Declaration
 from plumbline import journal
 from plumbline.decision import Decision
 from plumbline.names import Topic
+from plumbline.transaction import Transaction
 from streaming.kafka import end_offsets, reader
 
 POLL_MS: Final = 200
 CHUNK_ENTRIES: Final = 2048
+
+
+class Row(msgspec.Struct, frozen=True):
+    """A transaction, its history in a declaration's order, and whether that was taken over from another one."""
+
+    transaction: Transaction
+    history: tuple[int, ...]
+    carried_over: bool
+
+
+def rows_of(
+    decisions: Iterable[Decision], declaration: Declaration, measures: Mapping[str, Sequence[str]]
+) -> list[Row]:
+    """Rows of a declaration from journaled decisions; measures: names of each known declaration, by fingerprint.
+
+    Without a journaled history of the declaration, measures of the same name are taken over, and others are 0: the gate
+    asks whether two computers compute alike, for which any history will do.
+    """
+    found = []
+    for each in decisions:
+        history = each.history_of(declaration.fingerprint)
+        if history is not None and len(history) == len(declaration.history_names):
+            found.append(Row(each.transaction, history, False))
+        elif len(names := measures.get(each.fingerprint, ())) == len(each.history) > 0:
+            known = dict(zip(names, each.history, strict=True))
+            history = tuple(known.get(name, 0) for name in declaration.history_names)
+            found.append(Row(each.transaction, history, True))
+    return found
 
 
 def newest_decisions(bootstrap: str, prefix: str, count: int) -> list[Decision]:

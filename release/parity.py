@@ -5,7 +5,7 @@ serve it, asked for that version by number. Scores and every transformed feature
 other files, another TensorFlow or another kind of processor is noticed before it decides about anybody's payment.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,10 +13,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from features.grammar import Declaration
-from plumbline.decision import Decision
 from plumbline.errors import ModelRefused, Refused
-from plumbline.transaction import Transaction
+from release.journaled import Row
 from serving.client import ModelClient
 from serving.columns import NAMES, ModelColumns
 from streaming.batch import model_columns
@@ -49,34 +47,6 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
     def equal(self) -> bool:
         """Whether nothing differs."""
         return self.different_scores == 0 and self.different_features == 0
-
-
-class Row(msgspec.Struct, frozen=True):
-    """A transaction, its history in a declaration's order, and whether that was taken over from another one."""
-
-    transaction: Transaction
-    history: tuple[int, ...]
-    carried_over: bool
-
-
-def rows_of(
-    decisions: Iterable[Decision], declaration: Declaration, measures: Mapping[str, Sequence[str]]
-) -> list[Row]:
-    """Rows of a declaration from journaled decisions; measures: names of each known declaration, by fingerprint.
-
-    Without a journaled history of the declaration, measures of the same name are taken over, and others are 0: the gate
-    asks whether two computers compute alike, for which any history will do.
-    """
-    found = []
-    for each in decisions:
-        history = each.history_of(declaration.fingerprint)
-        if history is not None and len(history) == len(declaration.history_names):
-            found.append(Row(each.transaction, history, False))
-        elif len(names := measures.get(each.fingerprint, ())) == len(each.history) > 0:
-            known = dict(zip(names, each.history, strict=True))
-            history = tuple(known.get(name, 0) for name in declaration.history_names)
-            found.append(Row(each.transaction, history, True))
-    return found
 
 
 def compare(folder: Path, version: int, rows: Sequence[Row], client: ModelClient) -> Parity:

@@ -91,6 +91,9 @@ def test_chinese_pages_hold_no_english_of_ours(console):
     kept = {"Plumbline", "UTC", "ms", "English", "Enter", "plumbline", "audit", "watch", "Analyst"}
     # and the recorded names of features and codes, which an engineer finds again in metrics
     kept |= {"PSI", "drift", "channel", "mcc", "country", "currency", "night", "weekend"}
+    # names of metrics and digests, commands, and what people typed
+    kept |= {"ROC", "AUC", "Brier", "SHA", "pos", "ecom", "models", "carry", "out", "guard"}
+    kept |= {"window", "of", "days", "precision", "held", "for", "week", "errors"}
     for path in (
         "/",
         "/alerts",
@@ -98,6 +101,8 @@ def test_chinese_pages_hold_no_english_of_ours(console):
         "/transactions",
         "/drift",
         "/drift/feature/channel",
+        "/models",
+        "/models/3",
         "/profile",
         "/audits",
         "/nothing",
