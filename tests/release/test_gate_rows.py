@@ -9,6 +9,7 @@ from archive.kept import append, nothing_kept, write_manifest
 from archive.record import Record
 from features.declaration import DECLARATION
 from plumbline import journal
+from plumbline.decision import Decision
 from plumbline.errors import InvalidArchive, Refused
 from plumbline.transaction import SECOND_US
 from release.carrying import Site, carry_out
@@ -23,7 +24,7 @@ NAMES = DECLARATION.history_names
 
 
 def decisions():
-    return [each for each in entries(200, 3) if isinstance(each, journal.Decision)]
+    return [each for each in entries(200, 3) if isinstance(each, Decision)]
 
 
 def test_history_of_another_declaration_is_taken_over_measure_by_measure():
