@@ -11,7 +11,16 @@ from typing import Any, Final
 
 from plumbline import journal
 from plumbline.decision import Decision, Source
-from plumbline.journal import Conflict, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
+from plumbline.journal import (
+    Answered,
+    AssignmentApplied,
+    Conflict,
+    ControlApplied,
+    DeadLetter,
+    Entry,
+    LabelApplied,
+    Rejected,
+)
 from plumbline.names import Topic
 from streaming.known import Known
 from streaming.state import State
@@ -66,6 +75,7 @@ def check(
     _check_identities(findings, acknowledged, taken, entries)
     _check_letters(findings, entries, letters, taken)
     _check_order(findings, entries)
+    _check_shadows(findings, entries)
     return findings
 
 
@@ -144,6 +154,23 @@ def _check_order(findings: Findings, entries: Sequence[tuple[int, Entry]]) -> No
             follow((account, entry.source.partition), entry.source.offset, f"account {account}")
 
 
+def _check_shadows(findings: Findings, entries: Sequence[tuple[int, Entry]]) -> None:
+    """Each decision has one answer of each shadow that was in force at its place, behind it; and no other answer."""
+    shadows: tuple[int, ...] = ()
+    waiting: set[tuple[int, int]] = set()
+    for sequence, entry in entries:
+        if isinstance(entry, AssignmentApplied):
+            shadows = () if entry.assignment is None else entry.assignment.shadows
+        elif isinstance(entry, Decision):
+            waiting |= {(version, sequence) for version in shadows}
+        elif isinstance(entry, Answered) and entry.role == "shadow":
+            said = [(entry.version, of) for of in entry.sequences]
+            other = [each for each in said if each not in waiting]
+            findings.add("doubled", (f"shadow {version} answers again, or too early, of {of}" for version, of in other))
+            waiting -= set(said)
+    findings.add("lost", (f"shadow {version} never answered of {of}" for version, of in sorted(waiting)))
+
+
 def check_fold(entries: Sequence[tuple[int, Entry]]) -> None:
     """The journal folds into a state of the same histories. Raises StateDiverged."""
     State(Known(4_000_000)).fold(entries)
@@ -168,7 +195,7 @@ def kinds(entries: Sequence[tuple[int, Entry]]) -> dict[str, int]:
     counts = {
         name: found[kind.__name__]
         for name, kind in (("decisions", Decision), ("conflicts", Conflict), ("rejected", Rejected),
-                           ("labels", LabelApplied), ("policies", ControlApplied))
+                           ("labels", LabelApplied), ("policies", ControlApplied), ("answered", Answered))
     }  # fmt: skip
     counts["unscored"] = sum(isinstance(entry, Decision) and not entry.scores for _, entry in entries)
     effects = Counter(entry.effect for _, entry in entries if isinstance(entry, LabelApplied))

@@ -24,9 +24,9 @@ class Site:
     def __init__(self, folder: Path, models: Path | None = None, *, keep_versions: int = 1, **settings: object) -> None:
         """Nothing starts yet.
 
-        folder: an empty data folder; models: base path of the model's versions, a small one is made when it is not
-        given; keep_versions: how many of the newest are served; settings: fields of `plumbline.settings` other than
-        their defaults.
+        folder: an empty data folder; models: base path of the model's versions, small ones are made when it is not
+        given; keep_versions: how many of the newest are served, or made; settings: fields of `plumbline.settings`
+        other than their defaults.
         """
         self.keep_versions = keep_versions
         self.folder = folder
@@ -43,10 +43,12 @@ class Site:
 
     def begin(self) -> None:
         """Make what is made once, start every process, and return when the first decision could be made."""
+        made_here = self.models is None
         if self.models is None:
             self.models = self.folder / "models" / "plumbline"
             self.models.parent.mkdir(parents=True)
-            made = [sys.executable, "-m", "tests.declared_model", str(self.models)]
+            numbers = [str(number) for number in range(1, self.keep_versions + 1)]
+            made = [sys.executable, "-m", "tests.declared_model", str(self.models), *numbers]
             subprocess.run(made, check=True, capture_output=True)
         self.start("broker")
         self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
@@ -56,6 +58,8 @@ class Site:
         for name in PROCESSES[1:]:
             self.start(name)
         self.parts["model"].wait_for(state="serving")
+        for number in range(1, self.keep_versions + 1) if made_here else ():
+            self.parts["model"].wait_for(state="serving", version=number)
         for name in SCORERS:
             self.parts[name].wait_for(state="standing by")
 

@@ -32,6 +32,7 @@ from benchmarks.nemesis import CALM_SHARE, Moment, Nemesis, plan
 from benchmarks.site import Site
 from benchmarks.traffic import Traffic
 from demo.parts import command, step
+from plumbline.assignment import Arm, Assignment
 from plumbline.errors import BrokerUnavailable, PlumblineError, Unready
 from plumbline.journal import DeadLetter
 from plumbline.names import Topic
@@ -45,6 +46,9 @@ from tests.journal_writer import contents, expected, read_topic
 JOURNAL: Final = TopicPartition(Topic.DECISIONS.value, 0)
 SNAPSHOT_EVERY: Final = 2000
 """Transactions between snapshots: so few that kills meet one half-written."""
+
+ASSIGNMENT: Final = Assignment(version="soak", decides=1, arms=(Arm(2, 300),), shadows=(3,))
+"""In force all the time: a canary decides for a third of the accounts, and one shadow scores."""
 
 MODEL_DEADLINE_MS: Final = 300
 ANSWER_SECONDS: Final = 120.0
@@ -117,13 +121,19 @@ def main() -> int:
 def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _moment: None) -> Report:
     """Run a plan in an empty data folder, and check everything."""
     begun = time.monotonic()
-    site = Site(folder.absolute(), snapshot_every_transactions=SNAPSHOT_EVERY, model_deadline_ms=MODEL_DEADLINE_MS)
+    site = Site(
+        folder.absolute(),
+        keep_versions=3,
+        snapshot_every_transactions=SNAPSHOT_EVERY,
+        model_deadline_ms=MODEL_DEADLINE_MS,
+    )
     with ExitStack() as stack:
         stack.callback(site.broker.stop)
         stack.callback(site.end)
         site.begin()
         policy = Policy(version="soak", review_at=0.95, decline_at=0.99)
         publish(site.broker.bootstrap, "", policy)
+        publish(site.broker.bootstrap, "", ASSIGNMENT)
         traffic = Traffic(site.broker.bootstrap, given.seed, given.rate, given.transactions)
         pulse = stack.enter_context(Pulse(site.broker.bootstrap))
         engine = engine_at(sa.URL.create("sqlite", database=str(folder.absolute() / "plumbline.db")))
@@ -139,6 +149,7 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
         if traffic.failed:
             raise traffic.failed
         _until_answered(site.broker.bootstrap, traffic, pulse)
+        _until(lambda: pulse.shadowed >= pulse.owed, lambda: pulse.shadowed, "shadows have answered")
         exits = site.end()
         step(site.environ, "ledger", "--once", "--json")
         report = _checked(site, engine, traffic)
@@ -212,25 +223,41 @@ def _stored(engine: sa.Engine) -> int:
 def _until_answered(bootstrap: str, traffic: Traffic, pulse: "Pulse") -> None:
     """Wait until no source has more than the journal answers. Raises Unready when the journal stands still."""
     wanted = sum(end_offsets(bootstrap, list(SOURCES)).values())
+    _until(lambda: pulse.answered >= wanted, lambda: pulse.answered, f"all {wanted} messages have an entry")
+
+
+def _until(true: Callable[[], bool], count: Callable[[], int], what: str) -> None:
+    """Wait until something is true, as long as a count grows. Raises Unready when it stands still."""
     seen, since = -1, time.monotonic()
-    while pulse.answered < wanted:
+    while not true():
         time.sleep(0.2)
-        if pulse.answered > seen:
-            seen, since = pulse.answered, time.monotonic()
+        if count() > seen:
+            seen, since = count(), time.monotonic()
         if time.monotonic() - since > ANSWER_SECONDS:
-            raise Unready(f"{pulse.answered} of {wanted} messages have an entry, and then nothing came")
+            raise Unready(f"not true that {what}: {count()}, and then nothing came")
 
 
-class _Sourced(msgspec.Struct):
+class _Head(msgspec.Struct):
+    """Of an entry, what is counted."""
+
+    type: str
     source: Any = None
+    assignment: Any = None
+    role: str = ""
+    rows: int = 0
 
 
 class Pulse:
-    """Follows the journal in a thread, whatever becomes of the broker: how many entries there are, and answers."""
+    """Follows the journal in a thread, whatever becomes of the broker: how many entries there are, and answers.
+
+    owed, shadowed: decisions that the one shadow has to answer about, and those it did.
+    """
 
     def __init__(self, bootstrap: str) -> None:
         self.entries = 0
         self.answered = 0
+        self.owed = 0
+        self.shadowed = 0
         self._bootstrap = bootstrap
         self._position = 0
         self._leaving = threading.Event()
@@ -245,13 +272,16 @@ class Pulse:
         self._thread.join()
 
     def _follow(self) -> None:
-        decoder = msgspec.json.Decoder(_Sourced)
+        decoder = msgspec.json.Decoder(_Head)
         while not self._leaving.is_set():
             try:
                 with closing(reader(self._bootstrap, {JOURNAL: self._position}, most_records=5000)) as consumer:
                     while not self._leaving.is_set():
                         for records in consumer.poll(timeout_ms=100).values():
-                            self.answered += sum(decoder.decode(each.value).source is not None for each in records)
+                            heads = [decoder.decode(each.value) for each in records]
+                            self.answered += sum(each.source is not None for each in heads)
+                            self.owed += sum(each.type == "decision" and bool(each.assignment) for each in heads)
+                            self.shadowed += sum(each.rows for each in heads if each.role == "shadow")
                             self.entries += len(records)
                             self._position = records[-1].offset + 1
             except (KafkaError, BrokerUnavailable):

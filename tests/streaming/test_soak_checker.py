@@ -10,7 +10,9 @@ import pytest
 from benchmarks.checker import Findings, check, check_ledger, kinds
 from benchmarks.nemesis import TARGETS, plan
 from benchmarks.traffic import messages
-from plumbline.decision import Source
+from plumbline.assignment import Assignment
+from plumbline.decision import Decision, Source
+from plumbline.journal import Answered, AssignmentApplied
 from plumbline.label import parse as parse_label
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
@@ -43,8 +45,8 @@ def counts(found):
 
 def test_a_run_without_faults_has_no_findings(run):
     assert check(*run) == Findings()
-    assert kinds(run[2]) == {"decisions": 10, "conflicts": 2, "rejected": 1, "labels": 1, "policies": 0, "unscored": 0,
-                             "labels_counted": 1}  # fmt: skip
+    assert kinds(run[2]) == {"decisions": 10, "conflicts": 2, "rejected": 1, "labels": 1, "policies": 0, "answered": 0,
+                             "unscored": 0, "labels_counted": 1}  # fmt: skip
 
 
 def without(values, at):
@@ -131,3 +133,26 @@ def test_the_traffic_holds_every_kind_of_message():
     assert len(set(times)) < len(times)
     assert any(later < earlier - 10**10 for earlier, later in itertools.pairwise(times))
     assert {each.topic for each in stream} == {Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL}
+
+
+def shadowed(run):
+    """The same run under an assignment with a shadow, which has answered of every decision."""
+    acknowledged, taken, entries, letters = run
+    given = Assignment(version="a", decides=1, shadows=(2,))
+    applied = AssignmentApplied(assignment=given, fingerprints=(), declarations={}, source=None, journaled_at=NOW)
+    moved = [(0, applied), *((sequence + 1, entry) for sequence, entry in entries)]
+    of = tuple(sequence for sequence, entry in moved if isinstance(entry, Decision))
+    answers = [
+        (len(moved) + n, Answered(version=2, role="shadow", rows=len(part), micros=1, sequences=part,
+                                  values=(0.5,) * len(part), journaled_at=NOW))
+        for n, part in enumerate((of[:4], of[4:]))
+    ]  # fmt: skip
+    return acknowledged, taken, [*moved, *answers], letters
+
+
+def test_each_decision_has_each_shadows_answer_once_or_the_checker_says_so(run):
+    acknowledged, taken, entries, letters = shadowed(run)
+    assert check(acknowledged, taken, entries, letters) == Findings()
+    assert counts(check(acknowledged, taken, entries[:-1], letters)) == {"lost": 6, "doubled": 0, "disordered": 0}
+    twice = [*entries, (len(entries), entries[-1][1])]
+    assert counts(check(acknowledged, taken, twice, letters)) == {"lost": 0, "doubled": 6, "disordered": 0}
