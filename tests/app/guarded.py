@@ -15,6 +15,9 @@ from store.guard_tables import Incident
 from store.guards import open_incident, record_position, record_trial
 from store.tables import Assignment as AssignmentRow
 
+NEWEST = 10**10
+"""The assignment in force stands behind whatever else a test has stored."""
+
 
 def store_canaries(engine: sa.Engine) -> int:
     """A breached canary with its incident, and a healthy one in force until now; returns the incident's number."""
@@ -32,7 +35,7 @@ def store_canaries(engine: sa.Engine) -> int:
         record_position(session, 900, 9_000, 20, now_us)
         assignment = healthy.fold.assignment
         session.add(AssignmentRow(
-            sequence=900, version=assignment.version, body=msgspec.to_builtins(assignment), fingerprints=[],
+            sequence=NEWEST, version=assignment.version, body=msgspec.to_builtins(assignment), fingerprints=[],
             declarations={}, journaled_at=now_us - 10_000_000,
         ))  # fmt: skip
     return number

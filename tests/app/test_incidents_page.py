@@ -13,7 +13,7 @@ from store.engine import transaction
 from store.guard_tables import Guard
 from store.guards import incident, unacknowledged_count
 from store.tables import Assignment
-from tests.app.guarded import store_canaries
+from tests.app.guarded import NEWEST, store_canaries
 
 NUMBERS = st.none() | st.floats(0, 1e6)
 POINTS = st.lists(st.tuples(st.floats(0, 1e9), NUMBERS, NUMBERS, NUMBERS, st.floats(0, 1)), max_size=150)
@@ -100,7 +100,7 @@ def test_a_guard_that_is_silent_while_a_canary_decides_is_warned_of(console, bro
     client = console.client("analyst")
     assert 'data-warning="guard_silent"' not in client.get("/").text
     with transaction(console.engine) as session:
-        session.get(Assignment, 900).journaled_at = console.now_us - 3_500_000_000
+        session.get(Assignment, NEWEST).journaled_at = console.now_us - 3_500_000_000
         session.get(Guard, 1).updated_at = console.now_us - 3_600_000_000
     page = client.get("/").text
     assert 'data-warning="guard_silent"' in page
