@@ -26,6 +26,8 @@ PAGES = {
     "/recomputations/tx-000000": (302, 200, 200, 200),
     "/drift": (302, 200, 200, 200),
     "/drift/feature/channel": (302, 200, 200, 200),
+    "/incidents": (302, 200, 200, 200),
+    "/incidents/1": (302, 404, 404, 404),
     "/models": (302, 200, 200, 200),
     "/models/3": (302, 200, 200, 200),
     "/pulse": (302, 200, 200, 200),
@@ -46,7 +48,11 @@ def test_each_page_answers_each_role_as_listed(console, column):
 
 
 def test_every_route_is_in_the_matrix(console):
-    posts = {"/models/requests/<int:number>/approve"} | {"/alerts/<int:alert_id>/verdict", "/profile/view", "/logout"}
+    posts = {"/models/requests/<int:number>/approve", "/incidents/<int:number>/acknowledge"} | {
+        "/alerts/<int:alert_id>/verdict",
+        "/profile/view",
+        "/logout",
+    }
     streams = {"/stream"}
     listed = {re.sub(r"\?.*", "", path) for path in PAGES}
     patterns = {
@@ -55,6 +61,7 @@ def test_every_route_is_in_the_matrix(console):
         "/recomputations/tx-000000": "/recomputations/<path:transaction_id>",
         "/drift/feature/channel": "/drift/<kind>/<name>",
         "/models/3": "/models/<int:number>",
+        "/incidents/1": "/incidents/<int:number>",
         "/static/console.css": "/static/<path:filename>",
     }
     assert {rule.rule for rule in console.app.url_map.iter_rules()} == (
