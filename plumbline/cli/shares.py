@@ -29,6 +29,10 @@ def arm(given: str) -> tuple[int, int]:
     from plumbline.errors import InvalidSetting
 
     version, _, share = given.partition("=")
+    allowed = "VERSION=PER_MILLE, such as 2=50 or 2=0.1%"
     if not re.fullmatch(r"\d{1,16}", version):
-        raise InvalidSetting("arm", "--arm", given, "VERSION=PER_MILLE, such as 2=50 or 2=0.1%")
-    return int(version), per_mille(share, "--arm")
+        raise InvalidSetting("arm", "--arm", given, allowed)
+    try:
+        return int(version), per_mille(share, "--arm")
+    except InvalidSetting as error:
+        raise InvalidSetting("arm", "--arm", given, allowed) from error

@@ -9,6 +9,7 @@ import pytest
 
 import store.migrations
 from plumbline.cli import main as cli
+from plumbline.journal import Answered
 from plumbline.settings import Settings
 from store.engine import url
 from tests.journal_writer import JournalWriter, entries
@@ -113,11 +114,13 @@ def test_ledger_once_prints_what_it_stored(
     monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", topic_prefix)
     run(capsys, "migrate")
     writer = JournalWriter(kafka.bootstrap, topic_prefix)
-    writer.write(list(entries(100, 1)))
+    written = list(entries(100, 1))
+    writer.write(written)
     writer.close()
     code, out, _ = run(capsys, "ledger", "--once", "--json")
     stored = json.loads(out)
     assert code == cli.DONE
     kinds = ("decisions", "labels", "late_counts", "conflicts", "rejected", "policies")
-    assert sum(stored[kind] for kind in kinds) == 100
+    assert sum(stored[kind] for kind in kinds) == sum(not isinstance(each, Answered) for each in written)
+    assert stored["shadow_scores"] == sum(len(each.values) for each in written if isinstance(each, Answered)) > 0
     assert stored["sequence"] >= 99
