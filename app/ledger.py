@@ -7,7 +7,7 @@ between batches: whenever Kafka or the database cannot be reached, the ledger wa
 import threading
 from collections.abc import Callable, Iterable
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, Final
 
 import msgspec
@@ -49,6 +49,8 @@ class Stored:
     late_counts: int = 0
     rejected: int = 0
     policies: int = 0
+    assignments: int = 0
+    shadow_scores: int = 0
     published: int = 0
     sequence: int | None = None
 
@@ -163,7 +165,7 @@ def _rows(records: Iterable[Any]) -> tuple[Rows, int | None, JournalRefused | No
 
 
 def _count(stored: Stored, rows: Rows, following: int) -> None:
-    for kind in ("decisions", "alerts", "labels", "late_counts", "conflicts", "rejected", "policies"):
+    for kind in (each.name for each in fields(Rows) if hasattr(stored, each.name)):
         setattr(stored, kind, getattr(stored, kind) + len(getattr(rows, kind)))
     stored.sequence = following - 1
 
