@@ -123,18 +123,23 @@ def _field(name: str) -> str:
 def _allowed(struct: type[msgspec.Struct]) -> dict[str, str]:
     """Field to what it may hold, in words, from the type's own JSON Schema."""
     document = msgspec.json.schema(struct)
-    properties = document["$defs"][struct.__name__]["properties"]
-    return {name: _in_words(schema) for name, schema in properties.items()}
+    known = document["$defs"]
+    return {name: _in_words(schema, known) for name, schema in known[struct.__name__]["properties"].items()}
 
 
-def _in_words(schema: dict[str, Any]) -> str:
+def _in_words(schema: dict[str, Any], known: dict[str, Any]) -> str:
+    """What a JSON Schema allows; known: the schemas that it may refer to, by name."""
+    if "$ref" in schema:
+        schema = known[schema["$ref"].rpartition("/")[2]]
+    if "properties" in schema:
+        return "{" + ", ".join(f"{name}: {_in_words(part, known)}" for name, part in schema["properties"].items()) + "}"
     if "anyOf" in schema:
-        return " or ".join(_in_words(part) for part in schema["anyOf"])
+        return " or ".join(_in_words(part, known) for part in schema["anyOf"])
     if schema.get("type") in {"integer", "number"} and "maximum" in schema:
         noun = "an integer" if schema["type"] == "integer" else "a number"
         return f"{noun} from {schema['minimum']} to {schema['maximum']}"
     if schema.get("type") == "array":
-        return f"a list, each entry {_in_words(schema['items'])}"
+        return f"a list, each entry {_in_words(schema['items'], known)}"
     if "enum" in schema and len(schema["enum"]) <= _ENUM_LISTED:
         return "one of " + ", ".join(str(value) for value in schema["enum"])
     if "description" in schema:

@@ -64,6 +64,12 @@ def test_what_cannot_be_dealt_is_refused(wrong: dict[str, object]) -> None:
         parse(msgspec.json.encode({"type": "assignment", "version": "x", "decides": 1, **wrong}))
 
 
+def test_an_arm_outside_its_range_is_refused_with_the_range() -> None:
+    wrong = {"type": "assignment", "version": "x", "decides": 1, "arms": [{"version": 2, "per_mille": 1500}]}
+    with pytest.raises(InvalidControl, match="per_mille: an integer from 1 to 1000"):
+        parse(msgspec.json.encode(wrong))
+
+
 @pytest.mark.parametrize(
     ("given", "per_mille"), [("2=50", 50), ("2=0.1%", 1), ("2=12.5%", 125), ("2=100%", 1000), ("2=5.0", 5)]
 )
