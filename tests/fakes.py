@@ -65,14 +65,14 @@ class FakeClient:
         return Scored(shifted, asked)
 
     def explain(self, columns: ModelColumns, version: int | None = None, *, tries: int = 2) -> npt.NDArray[np.float32]:
-        """Effects that fall from 3 to below 0, feature by feature."""
+        """Effects of the fake's own."""
         self._called("explain")
         self.explained.append(version)
         if self.mute:
             raise ModelUnavailable("the fake explains nothing")
         declared = self.declarations.get(version or self.version)
         features = self.features if declared is None else len(declared.feature_names)
-        return np.tile(3 - np.arange(features, dtype=np.float32), (len(columns), 1))
+        return effects_of(len(columns), features)
 
     def about(self, version: int | None = None, *, tries: int = 2) -> About:
         """Declaration and version."""
@@ -93,6 +93,11 @@ class FakeClient:
         self.calls[name] += 1
         if self.down:
             raise ModelUnavailable("the fake is down")
+
+
+def effects_of(rows: int, features: int) -> npt.NDArray[np.float32]:
+    """Effects float32 [rows, features] that fall from 3 to below 0, feature by feature."""
+    return np.tile(3 - np.arange(features, dtype=np.float32), (rows, 1))
 
 
 def scores_of(columns: ModelColumns) -> npt.NDArray[np.float32]:

@@ -22,7 +22,7 @@ from streaming.known import Known
 from streaming.model import PAUSE_MOST_US
 from streaming.shadows import Shadows, journaled
 from streaming.state import State
-from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, scores_of, told
+from tests.fakes import NOW, Clock, FakeClient, Numbered, effects_of, fake_model, payment, raw, scores_of, told
 from tests.recorded import Recorded, records
 
 pytestmark = pytest.mark.slow
@@ -39,12 +39,14 @@ PREFIX = "bank."
 
 
 class Fake:
-    """A version whose score is the fake client's."""
+    """A version whose scores and effects are the fake client's."""
 
     def __init__(self, declaration):
         self.declaration = declaration
 
     def call(self, signature, given):
+        if signature == "explain":
+            return {"effects": effects_of(len(given["history"]), len(self.declaration.feature_names))}
         return {"total": given["history"].sum(axis=1), "amount": given["amount_minor"]}
 
     def score(self, given):

@@ -79,7 +79,7 @@ def test_under_client_verify_only_a_client_with_a_certificate_of_the_authority_i
 @pytest.mark.parametrize(
     ("settings", "complaint"),
     [
-        ({"CA": "missing"}, r"PLUMBLINE_MODEL_CA_FILE is '.*missing': expected a readable file"),
+        ({"CA": "missing"}, r"PLUMBLINE_MODEL_CA_FILE is '.*: expected a readable file"),
         ({"CLIENT_CERT": "here"}, "PLUMBLINE_MODEL_CA_FILE is '': expected a file, since model_client_cert_file is"),
         ({"CA": "here", "CLIENT_CERT": "here"}, "PLUMBLINE_MODEL_CLIENT_KEY_FILE is '': expected a file"),
         ({"CA": "here", "CLIENT_KEY": "here"}, "PLUMBLINE_MODEL_CLIENT_CERT_FILE is '': expected a file"),

@@ -35,6 +35,8 @@ def stored_decision() -> Callable[..., Decision]:
             "received_at_ms": 1_700_000_000_000,
             "journaled_at_ms": 1_700_000_000_004,
             "decided_at": 1_700_000_000_002_000,
+            "assignment": "",
+            "route": "newest",
         }
         return Decision(transaction_id=transaction_id, sequence=sequence, **{**usual, **columns})
 
