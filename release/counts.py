@@ -4,7 +4,7 @@ import bisect
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
-SCORE_EDGES: Final = (0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
+SCORE_EDGES: Final = (0.000001, 0.00001, 0.0001, 0.001, 0.003, 0.01, 0.03, 0.1, 0.2, 0.35, 0.5, 0.7, 0.9)
 """Fixed bins of scores: what is far apart in odds, or on two sides of a usual threshold, is told apart."""
 
 AMOUNT_EDGES: Final = (500, 2_000, 10_000, 50_000)

@@ -14,7 +14,7 @@ from plumbline.decision import Decision, Outcome
 from plumbline.errors import InvalidSetting
 from plumbline.journal import Answered
 from plumbline.transaction import SECOND_US
-from release.counts import Calls, Counts, Pair, amount_band, score_bin
+from release.counts import SCORE_EDGES, Calls, Counts, Pair, amount_band, score_bin
 from release.guardrails import SLICES_MOST, closest, judge, passed
 from release.limits import RULES, Limits, read_limits
 from release.windows import Fold
@@ -120,7 +120,7 @@ def test_precision_counts_what_people_labelled():
 
 @given(st.floats(0, 1), st.integers(0, 10**9))
 def test_bins_and_bands_hold_every_score_and_amount(score, amount):
-    assert 0 <= score_bin(score) <= 10
+    assert 0 <= score_bin(score) <= len(SCORE_EDGES)
     assert 0 <= amount_band(amount) <= 4
 
 
