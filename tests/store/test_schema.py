@@ -12,7 +12,7 @@ from sqlalchemy.schema import CreateTable
 
 from plumbline.errors import StoreUnavailable, Unready
 from plumbline.settings import Settings
-from store import guard_tables, model_tables, people, schema
+from store import guard_tables, model_tables, people, retrain_tables, schema
 from store.engine import engine_at, transaction, url
 from store.tables import Alert, Base, Decision
 from store.users import add_user
@@ -24,6 +24,7 @@ def test_migrated_tables_are_the_declared_tables(engine: sa.Engine) -> None:
     assert people.User.metadata is Base.metadata
     assert model_tables.ModelVersion.metadata is Base.metadata
     assert guard_tables.Trial.metadata is Base.metadata
+    assert retrain_tables.RetrainRun.metadata is Base.metadata
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=COMPARED), Base.metadata)
     assert differences == []
