@@ -38,6 +38,7 @@ COPY app app
 COPY audit audit
 COPY drift drift
 COPY release release
+COPY retrain retrain
 COPY demo demo
 RUN python -m app.frontend \
     && pip wheel --no-deps --no-build-isolation --no-index --wheel-dir /wheels . \

@@ -129,6 +129,10 @@ METRICS: Final = (
     Metric(
         "plumbline_guard_alarm", "gauge", "How close a rule is to its alarm, of 1 where it speaks.", ("version", "rule")
     ),
+    Metric("plumbline_retrain_step_seconds", "gauge", "How long a step of the newest night took.", ("step",)),
+    Metric("plumbline_retrain_step_rows", "gauge", "Rows that went through a step of the newest night.", ("step",)),
+    Metric("plumbline_retrain_verdict", "gauge", "1 for how the newest night ended or stands, else 0.", ("verdict",)),
+    Metric("plumbline_retrain_updated_seconds", "gauge", "The newest night's last sign of life, since 1970 UTC."),
     Metric("plumbline_incidents_open", "gauge", "Incidents that nobody has acknowledged."),
     Metric("plumbline_rollbacks_total", "counter", "Rollbacks that the guard has published."),
 )

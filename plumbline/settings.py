@@ -150,6 +150,30 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(description="JSON file of limits that replace the guard's own; empty: none.")
     ] = ""
 
+    gate_limits_file: Annotated[
+        str, Meta(description="JSON file of limits that replace those of the nightly gate; empty: none.")
+    ] = ""
+    retrain_keep_runs: Annotated[
+        int, Meta(ge=1, le=1000, description="Newest nights whose files stay whole; of older ones their words stay.")
+    ] = 7
+    notify_command: Annotated[
+        str,
+        Meta(description="Command, run without a shell, that gets a night's notice as JSON on its input; empty: none."),
+    ] = ""
+    notify_url: Annotated[
+        str, Meta(description="Address that a night's notice is posted to as JSON, over HTTPS; empty: none.")
+    ] = ""
+    notify_token_file: Annotated[
+        str, Meta(description="File that holds the token sent to notify_url as Authorization: Bearer; empty: none.")
+    ] = ""
+    notify_file: Annotated[
+        str, Meta(description="File that gets a night's notice as a further line of JSON; empty: none.")
+    ] = ""
+    notify_verdicts: Annotated[
+        str,
+        Meta(description="Verdicts that give a notice, by commas: failed, refused, registered, shadowed, stopped."),
+    ] = "failed,refused,registered,shadowed"
+
     metrics_host: Annotated[str, Meta(description="Address this process's Prometheus metrics are served on.")] = (
         "127.0.0.1"
     )

@@ -23,6 +23,9 @@ RELEASERS: Final = ("engineer", "supervisor")
 """Roles that may ask for a release or allow one."""
 GUARD: Final = "guard"
 """The name under which the guarding process rolls back; no person may have it."""
+NIGHT: Final = "retrain"
+"""The name under which the nightly retrain brings a candidate into the shadow; no person may have it either."""
+JOBS: Final = {GUARD: "the guarding process", NIGHT: "the nightly retrain"}
 REQUEST_SECONDS: Final = 72 * 3600
 """A request that nobody allowed within three days is none any more."""
 WAITING, APPROVED, DONE, REFUSED, WITHDRAWN = "waiting", "approved", "done", "refused", "withdrawn"
@@ -76,8 +79,8 @@ def brought_about(session: Session, assignment: str) -> bool:
 def releaser(session: Session, name: str) -> User:
     """The person who asks for or allows a release. Raises UserNotFound, Refused without a fitting role or disabled."""
     person = user(session, unicodedata.normalize("NFKC", name))
-    if person.email == GUARD:
-        raise Refused(f"{GUARD} is the guarding process and no person: give another name")
+    if person.email in JOBS:
+        raise Refused(f"{person.email} is {JOBS[person.email]} and no person: give another name")
     if not person.active:
         raise Refused(f"{person.email} is disabled: `plumbline users enable {person.email}` lets them in")
     roles = {role.name for role in person.roles}
@@ -114,17 +117,18 @@ def ask(
 
 def ask_alone(
     session: Session, *, kind: str, by: str, now_us: int, version: int | None, why: str,
-    evidence: dict[str, Any] | None = None,
+    evidence: dict[str, Any] | None = None, to_stage: str = "", over: bool = True,
 ) -> ModelRequest:  # fmt: skip
     """File a request that needs nobody else, as a rollback or the end of an experiment; the caller commits.
 
-    by: a releaser, or `guard`; evidence: what it is asked for. Raises Refused, UserNotFound, ModelVersionNotFound.
+    by: a releaser, or a job of JOBS, whose own rules say what it may ask for; evidence: what it is asked for.
+    Raises Refused, UserNotFound, ModelVersionNotFound.
     """
-    name = by if by == GUARD else releaser(session, by).email
+    name = by if by in JOBS else releaser(session, by).email
     if version is not None:
         model_version(session, version)
     request = ModelRequest(
-        kind=kind, version=version, to_stage="", per_mille=0, arms={}, name="", why=why, over=True, asked_by=name,
+        kind=kind, version=version, to_stage=to_stage, per_mille=0, arms={}, name="", why=why, over=over, asked_by=name,
         asked_at=now_us, expires_at=now_us + REQUEST_SECONDS * SECOND_US, state=APPROVED, evidence=evidence,
     )  # fmt: skip
     session.add(request)
