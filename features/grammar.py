@@ -7,11 +7,22 @@ and under two at once while a new model takes over from an old one.
 What a measure means, exactly: a transaction with event time t sees the entries of its table's key that came before it
 in arrival order and whose time lies in (t - window, t]. Of each key the newest `bound` entries by time are remembered,
 and none that is older than the key's newest time by `horizon_us` or more; what is forgotten no longer counts.
+
+Over those entries: `count`; `sum` and `maximum` of their amounts; `distinct` other entities; `seconds_since_first`, the
+whole seconds since the oldest of them, -1 for none; `squares`, the sum of their amounts' squares, an amount above the
+table's `square_most` counting as that, so that no sum leaves int64; `unusual`, how many of them were unusual when they
+arrived. An entry is unusual if amount × n > 3 × s, where n and s are what `count` and `sum` over the table's window
+`usual` gave it; so the first of a key never is. That is decided once, from what came before the entry, and stays with
+it: what comes late later changes it no more than it changes a score.
+
+Over all that ever came, forgotten or not: `ever`, how many; `seconds_since` the newest of them, -1 for never; the place
+named last, and `seconds_since_place`.
 """
 
 import functools
 import hashlib
 import json
+import math
 from typing import Any, Final, Literal
 
 import msgspec
@@ -31,9 +42,10 @@ LATENESS_US: Final = 7 * DAY_US
 
 Entity = Literal["account", "merchant", "device", "account_merchant"]
 Kind = Literal[
-    "count", "sum", "maximum", "distinct", "ever", "seconds_since", "latitude_e6", "longitude_e6", "seconds_since_place"
-]
-WINDOWED: Final = frozenset({"count", "sum", "maximum", "distinct"})
+    "count", "sum", "maximum", "distinct", "ever", "seconds_since", "latitude_e6", "longitude_e6",
+    "seconds_since_place", "unusual", "squares", "seconds_since_first",
+]  # fmt: skip
+WINDOWED: Final = frozenset({"count", "sum", "maximum", "distinct", "unusual", "squares", "seconds_since_first"})
 
 UNITS_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -53,7 +65,9 @@ def seconds(window: str) -> int:
 class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of past: whose (entity), of what (stream), how much is remembered of each key (bound, a power of two).
 
-    `distinct` names the other entity that is kept with each entry, so that distinct ones can be counted.
+    `distinct` names the other entity that is kept with each entry, so that distinct ones can be counted; `usual` is the
+    window whose mean an entry is compared with, so that unusual ones can be counted. Where `usual` is unset it is left
+    out of JSON, so that what was written before there was any is the same to the byte.
     """
 
     name: str
@@ -61,10 +75,26 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     stream: Literal["transactions", "fraud_labels"]
     bound: int
     distinct: Literal["account", "merchant"] | None = None
+    usual: str | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if self.bound and (self.bound < 4 or self.bound & (self.bound - 1)):
             raise InvalidDeclaration(f"table {self.name}", "bound", self.bound, "0 or a power of two, 4 or more")
+        if self.usual is not msgspec.UNSET:
+            seconds(self.usual)
+            if self.stream != "transactions" or not self.bound:
+                allowed = "a window of a table of transactions with a bound above 0, or left out"
+                raise InvalidDeclaration(f"table {self.name}", "usual", self.usual, allowed)
+
+    @property
+    def usual_us(self) -> int:
+        """The window that an entry is compared with to be unusual, in microseconds; 0 for none."""
+        return 0 if self.usual is msgspec.UNSET else seconds(self.usual) * SECOND_US
+
+    @property
+    def square_most(self) -> int:
+        """What a larger amount counts as in `squares`, minor units: the squares of a full ring stay within int64."""
+        return math.isqrt((2**63 - 1) // max(self.bound, 1))
 
 
 class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -105,17 +135,20 @@ class Measure(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 RAW_INTEGERS: Final = ("occurred_at", "amount_minor", "latitude_e6", "longitude_e6")
 RAW_STRINGS: Final = ("currency", "channel", "mcc", "country")
 PLACE_MEASURES: Final = frozenset({"latitude_e6", "longitude_e6"})
+"""Measures whose number says nothing alone, but in a distance."""
 
 
 Transform = Literal[
     "log", "log_ratio", "log_ratio_to_mean", "share", "known", "hour_sine", "hour_cosine", "weekday_sine",
-    "weekday_cosine", "night", "weekend", "distance_km", "speed_kmh", "vocabulary",
+    "weekday_cosine", "night", "weekend", "distance_km", "speed_kmh", "vocabulary", "z_score",
+    "share_of_difference",
 ]  # fmt: skip
 
 
 INPUTS: Final[dict[Transform, int]] = {
     "log": 1, "log_ratio": 2, "log_ratio_to_mean": 3, "share": 2, "known": 1, "hour_sine": 1, "hour_cosine": 1,
     "weekday_sine": 1, "weekday_cosine": 1, "night": 1, "weekend": 1, "distance_km": 4, "speed_kmh": 5, "vocabulary": 1,
+    "z_score": 4, "share_of_difference": 3,
 }  # fmt: skip
 """How many inputs each transform takes."""
 
@@ -167,6 +200,9 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             if each.kind == "distinct" and where.distinct is None:
                 allowed = f"a table that keeps another entity (not {where.name})"
                 raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, allowed)
+            if each.kind == "unusual" and not where.usual_us:
+                allowed = f"a table that says what is `usual` (not {where.name})"
+                raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, allowed)
             if each.kind in WINDOWED and not where.bound:
                 raise InvalidDeclaration(f"measure {each.name}", "table", where.name, "a table with a bound above 0")
         table_names = tuple(each.name for each in self.tables)
@@ -186,7 +222,17 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         meaning = {
             "semantics": self.semantics,
             "lateness_us": self.lateness_us,
-            "tables": [[each.name, each.entity, each.stream, each.bound, each.distinct] for each in self.tables],
+            "tables": [
+                [
+                    each.name,
+                    each.entity,
+                    each.stream,
+                    each.bound,
+                    each.distinct,
+                    *([each.usual] if each.usual_us else []),
+                ]
+                for each in self.tables
+            ],
             "history": [[each.table, each.kind, each.window] for each in self.history],
             "features": [[each.name, each.transform, each.inputs, each.vocabulary_max] for each in self.features],
         }
@@ -224,8 +270,9 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
         return tuple(measure for measure in self.history if measure.table == table)
 
     def windows_us(self, table: str) -> tuple[int, ...]:
-        """The different windows of a table's measures, shortest first, in microseconds."""
-        return tuple(sorted({measure.window_us for measure in self.measures_of(table)} - {0}))
+        """The different windows of a table and its measures, shortest first, in microseconds."""
+        of_measures = {measure.window_us for measure in self.measures_of(table)}
+        return tuple(sorted((of_measures | {self.table(table).usual_us}) - {0}))
 
     def horizon_us(self, table: str) -> int:
         """How much older than the key's newest entry an entry may be before it is forgotten, in microseconds."""

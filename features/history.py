@@ -21,6 +21,7 @@ _KINDS: Final = {
     "count": kernel.COUNT, "sum": kernel.SUM, "maximum": kernel.MAXIMUM, "distinct": kernel.DISTINCT,
     "ever": kernel.EVER, "seconds_since": kernel.SECONDS_SINCE, "latitude_e6": kernel.LATITUDE,
     "longitude_e6": kernel.LONGITUDE, "seconds_since_place": kernel.SECONDS_SINCE_PLACE,
+    "unusual": kernel.UNUSUAL, "squares": kernel.SQUARES, "seconds_since_first": kernel.SECONDS_SINCE_FIRST,
 }  # fmt: skip
 
 _PER_KEY: Final[dict[str, tuple[Any, int]]] = {
@@ -29,15 +30,18 @@ _PER_KEY: Final[dict[str, tuple[Any, int]]] = {
     "latitude": (np.int32, ABSENT), "longitude": (np.int32, ABSENT), "place_time": (np.int64, kernel.NO_TIME),
 }  # fmt: skip
 
-_ARENA: Final = ("time", "total", "other")
+_ARENA: Final[dict[str, Any]] = {
+    "time": np.int64, "total": np.int64, "other": np.int32, "odd": np.int8, "squares": np.int64,
+}  # fmt: skip
 _PLACE: Final = ("latitude", "longitude", "place_time")
 
 
 class Past:
     """The past of all keys of one table.
 
-    Attributes are arrays: one element a key (`offset`, `length`, `newest`, ...), one an entry (`time`, `total`,
-    `other`), one a ring size (`free`), and `used`, how much of the arena was handed out.
+    Attributes are arrays: one element a key (`offset`, `length`, `newest`, ...), one an entry (`entries`: `time`,
+    `total`, `other`, `odd`, `squares`; those of the last three that no measure needs are empty), one a ring size
+    (`free`), and `used`, how much of the arena was handed out.
     """
 
     def __init__(self, table_name: str, declaration: Declaration = DECLARATION) -> None:
@@ -48,12 +52,15 @@ class Past:
         self.window_of = np.array(
             [int(np.searchsorted(self.windows, each.window_us)) if each.window else -1 for each in measures], np.int64
         )
+        self.usual = int(np.searchsorted(self.windows, self.table.usual_us)) if self.table.usual_us else -1
         self.horizon = declaration.horizon_us(table_name)
+        self._kept = ["time", "total"]
+        self._kept += ["other"] if self.table.distinct is not None else []
+        self._kept += ["odd"] if self.table.usual_us else []
+        self._kept += ["squares"] if any(each.kind == "squares" for each in measures) else []
         self.keys = 0
         self._columns: dict[str, npt.NDArray[Any]] = {name: np.empty(0, dtype) for name, (dtype, _) in _PER_KEY.items()}
-        self.time = np.empty(0, np.int64)
-        self.total = np.empty(0, np.int64)
-        self.other = np.empty(0, np.int32)
+        self.entries: dict[str, npt.NDArray[Any]] = {name: np.empty(0, dtype) for name, dtype in _ARENA.items()}
         self.free = np.full(40, -1, np.int64)
         self.used = np.zeros(1, np.int64)
         self._seen = np.zeros(1 if self.table.distinct is None else 0, np.int64)
@@ -85,9 +92,9 @@ class Past:
         while True:
             taken = kernel.advance(
                 taken, slots, times, amounts, others, latitudes, longitudes, reads, writes,
-                self.windows, self.kinds, self.window_of, self.table.bound, self.horizon, ABSENT,
-                *self._columns.values(),
-                self.time, self.total, self.other, self.free, self.used, self._seen, self._scan, out,
+                self.windows, self.kinds, self.window_of, self.usual, self.table.square_most, self.table.bound,
+                self.horizon, ABSENT, *self._columns.values(), *self.entries.values(),
+                self.free, self.used, self._seen, self._scan, out,
             )  # fmt: skip
             if taken == slots.shape[0]:
                 return out
@@ -98,7 +105,7 @@ class Past:
         used = int(self.used[0])
         return {
             **{name: column[: self.keys].copy() for name, column in self._columns.items()},
-            **{name: getattr(self, name)[:used].copy() for name in _ARENA},
+            **{name: self.entries[name][:used].copy() for name in ("other", *self._kept)},
             "free": self.free.copy(),
         }
 
@@ -116,11 +123,11 @@ class Past:
         nth = np.arange(key.shape[0]) - np.repeat(ends - length, length)
         mask = (np.int64(1) << columns["size"].astype(np.int64)) - 1
         at = columns["offset"][key] + ((columns["head"][key] + nth) & mask[key])
-        total = self.total[at]
+        total = self.entries["total"][at]
         before = np.where(nth > 0, np.roll(total, 1), columns["base"][key])
         found = {name: columns[name].copy() for name in ("length", "newest", "ever", *_PLACE)}
-        found |= {"time": self.time[at], "amount": total - before}
-        return found | ({"other": self.other[at]} if self.table.distinct is not None else {})
+        found |= {"time": self.entries["time"][at], "amount": total - before}
+        return found | {name: self.entries[name][at] for name in ("other", "odd") if name in self._kept}
 
     @classmethod
     def from_arrays(
@@ -130,17 +137,17 @@ class Past:
         past = cls(table_name, declaration)
         past.keys = arrays["offset"].shape[0]
         past._columns = {name: arrays[name].astype(dtype) for name, (dtype, _) in _PER_KEY.items()}
-        past.time, past.total, past.other = arrays["time"], arrays["total"], arrays["other"]
+        past.entries |= {name: arrays[name].astype(_ARENA[name]) for name in past._kept}
         past.free = arrays["free"]
-        past.used[0] = past.time.shape[0]
+        past.used[0] = past.entries["time"].shape[0]
         # Every other entity that an entry names needs its place in the scratch, also when no new row names it.
-        past._seen = _grown(past._seen, int(past.other.max(initial=-1)) + 1, 0)
+        past._seen = _grown(past._seen, int(past.entries["other"].max(initial=-1)) + 1, 0)
         return past
 
     @property
     def memory_bytes(self) -> int:
         """Bytes of all arrays of state."""
-        return sum(each.nbytes for each in (*self._columns.values(), self.time, self.total, self.other))
+        return sum(each.nbytes for each in (*self._columns.values(), *self.entries.values()))
 
     def _reserve(self, keys: int) -> None:
         if keys > self._columns["offset"].shape[0]:
@@ -150,9 +157,7 @@ class Past:
 
     def _grow_arena(self) -> None:
         wanted = int(self.used[0]) + self.table.bound
-        self.time, self.total = _grown(self.time, wanted, 0), _grown(self.total, wanted, 0)
-        if self.table.distinct is not None:
-            self.other = _grown(self.other, wanted, 0)
+        self.entries |= {name: _grown(self.entries[name], wanted, 0) for name in self._kept}
 
 
 def _grown(array: npt.NDArray[Any], least: int, fill: int) -> npt.NDArray[Any]:

@@ -5,7 +5,10 @@ audit. `tests/features/oracle.py` says in 20 obvious lines what it must return.
 
 A key's entries lie in a ring of `2**size[slot]` places of the arena, sorted by (time, arrival). `total` holds running
 sums, so that a window's sum is one subtraction and an amount is the difference of two neighbours; int64 wrap-around
-cancels in both. Rings double as they fill, up to the table's bound; outgrown ones go to a free list by size.
+cancels in both. `squares` holds running sums of squares in the same way; what came before the first entry is its own
+square less. Rings double as they fill, up to the table's bound; outgrown ones go to a free list by size.
+
+`other`, `odd` and `squares` are empty, and cost nothing, in a table none of whose measures needs them.
 """
 
 from typing import Any, Final
@@ -13,7 +16,10 @@ from typing import Any, Final
 import numpy as np
 from numba import njit
 
-COUNT, SUM, MAXIMUM, DISTINCT, EVER, SECONDS_SINCE, LATITUDE, LONGITUDE, SECONDS_SINCE_PLACE = range(9)
+(
+    COUNT, SUM, MAXIMUM, DISTINCT, EVER, SECONDS_SINCE, LATITUDE, LONGITUDE, SECONDS_SINCE_PLACE,
+    UNUSUAL, SQUARES, SECONDS_SINCE_FIRST,
+) = range(12)  # fmt: skip
 
 SMALLEST: Final = 2
 """log2 of the smallest ring: four entries."""
@@ -26,6 +32,9 @@ NO_TIME: Final = -(2**62)
 
 SECOND_US: Final = 1_000_000
 
+UNUSUAL_TIMES: Final = 3
+"""An amount is unusual when it is more than this many times the mean of the ones before it."""
+
 
 @njit(cache=True, inline="always")
 def _after(time: Any, offset: int, head: int, mask: int, low: int, high: int, t: int) -> int:
@@ -37,6 +46,23 @@ def _after(time: Any, offset: int, head: int, mask: int, low: int, high: int, t:
         else:
             low = middle + 1
     return low
+
+
+@njit(cache=True, inline="always")
+def _is_unusual(amount: int, count: int, total: int) -> bool:
+    """Whether amount × count > 3 × total, without a product that could leave int64; no amount is, beside none."""
+    if count == 0:
+        return False
+    mean = total // count
+    over = amount - UNUSUAL_TIMES * mean
+    if over <= 0 or over >= UNUSUAL_TIMES:
+        return over > 0
+    return over * count > UNUSUAL_TIMES * (total - mean * count)
+
+
+@njit(cache=True, inline="always")
+def _square(amount: int, most: int) -> int:
+    return min(amount, most) * min(amount, most)
 
 
 @njit(cache=True, nogil=True)
@@ -55,6 +81,8 @@ def advance(
     windows: Any,
     kinds: Any,
     window_of: Any,
+    usual: int,
+    square_most: int,
     bound: int,
     horizon: int,
     absent: int,
@@ -73,6 +101,8 @@ def advance(
     time: Any,
     total: Any,
     other: Any,
+    odd: Any,
+    squares: Any,
     free: Any,
     used: Any,
     # scratch: when each other entity was last counted, and by which scan
@@ -83,16 +113,18 @@ def advance(
     """Take rows begin.. in arrival order: read a key's past into `out`, then add the row to it.
 
     Returns the number of rows taken: fewer than all when the arena is full; make it larger and call again with
-    `begin` set to the returned number.
+    `begin` set to the returned number. usual: which window an amount is compared with to be unusual, -1 for none;
+    square_most: what a larger amount counts as in a sum of squares.
     """
     window_count = windows.shape[0]
     measure_count = kinds.shape[0]
     first = np.zeros(window_count, np.int64)
     largest = np.zeros(window_count, np.int64)
     distinct = np.zeros(window_count, np.int64)
+    unusual = np.zeros(window_count, np.int64)
     scanned = 0  # how many of the windows, shortest first, need their entries looked at one by one
     for m in range(measure_count):
-        if kinds[m] == MAXIMUM or kinds[m] == DISTINCT:
+        if kinds[m] == MAXIMUM or kinds[m] == DISTINCT or kinds[m] == UNUSUAL:
             scanned = max(scanned, window_of[m] + 1)
     for row in range(begin, slots.shape[0]):
         slot = slots[row]
@@ -100,7 +132,7 @@ def advance(
             if reads[row]:
                 for m in range(measure_count):
                     kind = kinds[m]
-                    if kind == SECONDS_SINCE or kind == SECONDS_SINCE_PLACE:
+                    if kind == SECONDS_SINCE or kind == SECONDS_SINCE_PLACE or kind == SECONDS_SINCE_FIRST:
                         out[row, m] = NEVER
                     elif kind == LATITUDE or kind == LONGITUDE:
                         out[row, m] = absent
@@ -141,6 +173,10 @@ def advance(
                     total[place + i] = total[old]
                     if other.shape[0]:
                         other[place + i] = other[old]
+                    if odd.shape[0]:
+                        odd[place + i] = odd[old]
+                    if squares.shape[0]:
+                        squares[place + i] = squares[old]
                 if start >= 0:
                     time[start] = free[size[slot]]
                     free[size[slot]] = start
@@ -148,7 +184,8 @@ def advance(
                 size[slot] = wanted
                 head[slot] = begins = 0
                 mask = (1 << wanted) - 1
-        if reads[row]:
+        is_odd = False
+        if reads[row] or (writes[row] and usual >= 0):
             end = n
             if n > 0 and time[start + ((begins + n - 1) & mask)] > t:
                 end = _after(time, start, begins, mask, 0, n, t)
@@ -156,6 +193,7 @@ def advance(
             i = end
             top = 0
             different = 0
+            noticed = 0
             for w in range(scanned):
                 since = t - windows[w]
                 while i > 0:
@@ -168,12 +206,19 @@ def advance(
                     if other.shape[0] and seen[other[at]] != scan[0]:
                         seen[other[at]] = scan[0]
                         different += 1
+                    if odd.shape[0]:
+                        noticed += odd[at]
                 first[w] = i
                 largest[w] = top
                 distinct[w] = different
+                unusual[w] = noticed
             for w in range(scanned, window_count):
                 first[w] = _after(time, start, begins, mask, 0, first[w - 1] if w > 0 else end, t - windows[w])
-            for m in range(measure_count):
+            if usual >= 0 and end > first[usual]:
+                low = first[usual]
+                before = total[start + ((begins + low - 1) & mask)] if low > 0 else base[slot]
+                is_odd = _is_unusual(amounts[row], end - low, total[start + ((begins + end - 1) & mask)] - before)
+            for m in range(measure_count if reads[row] else 0):
                 kind = kinds[m]
                 if kind == COUNT:
                     out[row, m] = end - first[window_of[m]]
@@ -182,6 +227,21 @@ def advance(
                     if end > low:
                         before = total[start + ((begins + low - 1) & mask)] if low > 0 else base[slot]
                         out[row, m] = total[start + ((begins + end - 1) & mask)] - before
+                    else:
+                        out[row, m] = 0
+                elif kind == SECONDS_SINCE_FIRST:
+                    low = first[window_of[m]]
+                    out[row, m] = (t - time[start + ((begins + low) & mask)]) // SECOND_US if end > low else NEVER
+                elif kind == UNUSUAL:
+                    out[row, m] = unusual[window_of[m]]
+                elif kind == SQUARES:
+                    low = first[window_of[m]]
+                    if end > low:
+                        if low > 0:
+                            before = squares[start + ((begins + low - 1) & mask)]
+                        else:
+                            before = squares[start + begins] - _square(total[start + begins] - base[slot], square_most)
+                        out[row, m] = squares[start + ((begins + end - 1) & mask)] - before
                     else:
                         out[row, m] = 0
                 elif kind == MAXIMUM:
@@ -216,6 +276,12 @@ def advance(
                     begins = (begins + 1) & mask
                     n -= 1
                     p -= 1
+                square = _square(amounts[row], square_most)
+                before = 0
+                if squares.shape[0] and p > 0:
+                    before = squares[start + ((begins + p - 1) & mask)]
+                elif squares.shape[0] and n > 0:
+                    before = squares[start + begins] - _square(total[start + begins] - base[slot], square_most)
                 for i in range(n, p, -1):
                     to = start + ((begins + i) & mask)
                     of = start + ((begins + i - 1) & mask)
@@ -223,11 +289,19 @@ def advance(
                     total[to] = total[of] + amounts[row]
                     if other.shape[0]:
                         other[to] = other[of]
+                    if odd.shape[0]:
+                        odd[to] = odd[of]
+                    if squares.shape[0]:
+                        squares[to] = squares[of] + square
                 at = start + ((begins + p) & mask)
                 time[at] = t
                 total[at] = amounts[row] + (total[start + ((begins + p - 1) & mask)] if p > 0 else base[slot])
                 if other.shape[0]:
                     other[at] = others[row]
+                if odd.shape[0]:
+                    odd[at] = is_odd
+                if squares.shape[0]:
+                    squares[at] = before + square
                 n += 1
             head[slot] = begins
             length[slot] = n

@@ -17,7 +17,7 @@ Column = Callable[[str], npt.NDArray[np.int64]]
 """A measure or a raw integer by its name, int64 [n]."""
 
 PLACES: Final = ("latitude_e6", "longitude_e6")
-WHOLE: Final = {"log_ratio": 1, "log_ratio_to_mean": 2, "share": 1}
+WHOLE: Final = {"log_ratio": 1, "log_ratio_to_mean": 2, "share": 1, "z_score": 3}
 """Which input of a transform is what it compares with: 0 there leaves nothing to compare."""
 
 
@@ -33,6 +33,9 @@ def missing(feature: Feature, values: npt.NDArray[Any], column: Column) -> npt.N
         return np.asarray(found)
     for name in feature.inputs:
         found = found | (column(name) == ABSENT if name.endswith(PLACES) else column(name) < 0)
-    if feature.transform in WHOLE:
+    if feature.transform == "share_of_difference":
+        _, longer, shorter = feature.inputs
+        found = found | (column(longer) <= column(shorter))
+    elif feature.transform in WHOLE:
         found = found | (column(feature.inputs[WHOLE[feature.transform]]) <= 0)
     return np.asarray(found)

@@ -24,6 +24,10 @@ EARTH_RADIUS_KM: Final = 6371.0088
 SPEED_LEAST_SECONDS: Final = 60
 """Clocks of two terminals may differ; over less than a minute a speed says nothing."""
 
+Z_PRIOR_COUNT: Final = 2.0
+Z_PRIOR_SHARE: Final = 0.5
+"""`z_score` counts in so many more numbers, this share of the mean away from it."""
+
 MONDAY_US: Final = 3 * DAY_US
 """From a Monday to the Thursday on which the epoch began."""
 
@@ -49,6 +53,15 @@ def log_ratio_to_mean(number: Tensor, total: Tensor, count: Tensor) -> Tensor:
 def share(part: Tensor, whole: Tensor) -> Tensor:
     """part / whole; 0 where the whole is 0."""
     return _float(part) / _float(tf.maximum(whole, tf.constant(1, tf.int64))) * _float(whole > 0)
+
+
+def share_of_difference(part: Tensor, longer: Tensor, shorter: Tensor) -> Tensor:
+    """part / (longer - shorter); 0 where the difference is 0.
+
+    With counts over a longer and a shorter window the difference is what happened between their ends: labels become
+    known days later, so the labels of a week are a share of what happened in the week before.
+    """
+    return share(part, longer - shorter)
 
 
 def known(number: Tensor) -> Tensor:
@@ -100,11 +113,26 @@ def speed_kmh(
     return tf.math.log1p(kilometres / hours)
 
 
+def z_score(number: Tensor, total: Tensor, squares: Tensor, count: Tensor) -> Tensor:
+    """How many standard deviations a number lies above the mean of `count` others; 0 where the count is 0.
+
+    The others' sum and sum of squares give mean and variance. Two more that lie half the mean away are counted in, so
+    that one or two, or many that are all equal, do not make every other number infinitely far.
+    """
+    counted = _float(tf.maximum(count, tf.constant(1, tf.int64)))
+    mean = _float(total) / counted
+    spread = tf.maximum(_float(squares) / counted - mean * mean, 0.0)
+    variance = (counted * spread + (Z_PRIOR_COUNT * Z_PRIOR_SHARE * Z_PRIOR_SHARE) * mean * mean) / (
+        counted + Z_PRIOR_COUNT
+    )
+    return (_float(number) - mean) / tf.sqrt(tf.maximum(variance, 1.0)) * _float(count > 0)
+
+
 TRANSFORMS: Final[Mapping[str, Callable[..., Tensor]]] = {
     each.__name__: each
     for each in (
         log, log_ratio, log_ratio_to_mean, share, known, hour_sine, hour_cosine, weekday_sine, weekday_cosine,
-        night, weekend, distance_km, speed_kmh,
+        night, weekend, distance_km, speed_kmh, z_score, share_of_difference,
     )
 }  # fmt: skip
 """Every transform of numbers by the name that a declaration uses; `vocabulary` is `preprocessing`'s own."""

@@ -27,6 +27,15 @@ _KINDS = {
     "latitude_e6": ("last known latitude", "上次已知纬度"),
     "longitude_e6": ("last known longitude", "上次已知经度"),
     "seconds_since_place": ("time since the last known place", "距上次已知地点的时间"),
+    "unusual": ("unusually large transactions", "异常大额交易笔数"),
+    "squares": ("sum of squared amounts", "金额平方和"),
+    "seconds_since_first": ("time since the first transaction", "距首笔交易的时间"),
+}
+
+_LABEL_KINDS = {
+    "ever": ("fraud reports so far", "迄今的欺诈报告数"),
+    "seconds_since": ("time since the last fraud report", "距上次欺诈报告的时间"),
+    "seconds_since_first": ("time since the first fraud report", "距首次欺诈报告的时间"),
 }
 
 _DISTINCT = {"account": ("different merchants", "不同商户数"), "device": ("different accounts", "不同账户数")}
@@ -58,7 +67,7 @@ def measure_words(table: str, kind: str, window: str, language: Language) -> str
     if kind == "distinct":
         what = _DISTINCT.get(table, ("different partners", "不同对象数"))[column]
     elif table.endswith("_fraud"):
-        what = ("fraud reports", "欺诈报告数")[column]
+        what = _LABEL_KINDS.get(kind, ("fraud reports", "欺诈报告数"))[column]
     else:
         what = _KINDS[kind][column]
     if language == "en":

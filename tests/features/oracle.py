@@ -17,7 +17,8 @@ def remembered(declaration, table, arrivals):
     """The entries of one key, sorted by time, that are not forgotten after these arrivals."""
     kept = []
     for row in arrivals:
-        kept.append(row)
+        usual = [each["amount_minor"] for each in kept if row["time"] - table.usual_us < each["time"] <= row["time"]]
+        kept.append(row | {"odd": row["amount_minor"] * len(usual) > 3 * sum(usual) and len(usual) > 0})
         kept.sort(key=lambda each: each["time"])
         newest = kept[-1]["time"]
         kept = [each for each in kept if each["time"] > newest - declaration.horizon_us(table.name)]
@@ -46,6 +47,12 @@ def measured(table, measure, row, past, kept):
         return sum(each["amount_minor"] for each in window)
     if measure.kind == "maximum":
         return max((each["amount_minor"] for each in window), default=0)
+    if measure.kind == "unusual":
+        return sum(each["odd"] for each in window)
+    if measure.kind == "squares":
+        return sum(min(each["amount_minor"], table.square_most) ** 2 for each in window)
+    if measure.kind == "seconds_since_first":
+        return (t - min(each["time"] for each in window)) // 1_000_000 if window else -1
     return len({each[f"{table.distinct}_id"] for each in window})
 
 

@@ -1,6 +1,7 @@
 """A declaration as a value: it survives JSON, says what is wrong with it, and its fingerprint is its meaning."""
 
 import json
+from pathlib import Path
 
 import pytest
 from msgspec.structs import replace
@@ -9,6 +10,7 @@ from features import grammar
 from features.declaration import DECLARATION
 from features.grammar import Feature, Measure, Table
 from plumbline.errors import InvalidDeclaration
+from plumbline.transaction import DAY_US
 
 
 def test_json_and_back_is_the_same_declaration():
@@ -34,6 +36,20 @@ def test_the_fingerprint_follows_numbers_and_not_words():
     assert replace(DECLARATION, lateness_us=1).fingerprint != DECLARATION.fingerprint
 
 
+BEFORE_UNUSUAL = Path(__file__).with_name("declaration_before_unusual.json").read_bytes()
+"""A release's declaration from before tables could say what is usual, as its models and snapshots carry it."""
+
+
+def test_what_was_declared_before_keeps_its_fingerprint_and_its_bytes():
+    old = grammar.decode(BEFORE_UNUSUAL)
+    assert old.fingerprint == "5aade9651bf5c691"
+    assert grammar.encode(old) == BEFORE_UNUSUAL.strip(), "or a snapshot's seal would no longer fit"
+    account, *others = old.tables
+    usual = replace(old, tables=(replace(account, usual="90d"), *others))
+    assert usual.fingerprint != old.fingerprint
+    assert (usual.horizon_us("account"), old.horizon_us("account")) == (97 * DAY_US, 37 * DAY_US)
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -42,6 +58,7 @@ def test_the_fingerprint_follows_numbers_and_not_words():
         ({"history": (Measure("merchant", "distinct", "1d"),), "features": ()}, "keeps another entity"),
         ({"history": (Measure("account_merchant", "count", "1d"),), "features": ()}, "a bound above 0"),
         ({"history": (), "features": (Feature("x", "log", ("account_count_9d",), "", ""),)}, "measures or raw columns"),
+        ({"history": (Measure("device", "unusual", "1d"),), "features": ()}, "says what is `usual`"),
         ({"semantics": 99}, "semantics is 99: expected 1"),
     ],
 )
@@ -57,6 +74,10 @@ def test_contradictions_are_told(change, complaint):
         (lambda: Measure("account", "ever", "1d"), "no window"),
         (lambda: Measure("account", "count", "10w"), "m, h or d"),
         (lambda: Table("t", "account", "transactions", bound=100), "a power of two"),
+        (lambda: Measure("account", "squares"), "a window"),
+        (lambda: Table("t", "account", "transactions", bound=64, usual="90"), "m, h or d"),
+        (lambda: Table("t", "account", "fraud_labels", bound=64, usual="90d"), "a table of transactions"),
+        (lambda: Table("t", "account", "transactions", bound=0, usual="90d"), "a bound above 0"),
         (lambda: Feature("x", "share", ("amount_minor",), "", ""), "2 of them, as share takes"),
         (lambda: Feature("x", "vocabulary", ("mcc",), "", ""), "1 or more for a vocabulary"),
     ],

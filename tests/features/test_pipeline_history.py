@@ -8,11 +8,11 @@ import pyarrow.compute as pc
 import pyarrow.ipc
 import pytest
 
-from features.declaration import HISTORY_NAMES
 from features.grammar import ABSENT
 from features.pieces import read_history
 from features.pipeline import Part, passes_for, shard_of, write_history
 from features.sweep import Arrivals, History
+from tests.features.wide import WIDE
 
 DAY = 86_400_000_000
 ROWS = 3000
@@ -31,7 +31,7 @@ def stream(seed):
         "merchant": [f"merchant-{n}" for n in random.zipf(1.3, ROWS) % 40],
         "device": ["" if n == 0 else f"device-{n}" for n in random.integers(0, 30, ROWS)],
         "time": time,
-        "amount": random.integers(0, 100_000, ROWS),
+        "amount": random.integers(0, 100_000, ROWS) // np.where(random.random(ROWS) < 0.9, 30, 1),
         "latitude": np.where(located, random.integers(-90, 90, ROWS) * 1_000_000, ABSENT),
         "longitude": np.where(located, random.integers(-180, 180, ROWS) * 1_000_000, ABSENT),
         "is_label": is_label,
@@ -51,7 +51,7 @@ def swept(rows):
     is_label = np.asarray(rows["is_label"])
     place = [np.where(is_label, ABSENT, integers(name)) for name in ("latitude", "longitude")]
     ids = [rows[name].to_pylist() for name in ("account", "merchant", "device")]
-    history = History().advance(
+    history = History(WIDE).advance(
         Arrivals(*ids, integers("time"), np.where(is_label, 0, integers("amount")), *place, is_label=is_label)
     )
     return integers("sequence")[~is_label], integers("time")[~is_label], history[~is_label]
@@ -82,11 +82,19 @@ def test_equals_the_single_sweep_to_the_bit(tmp_path, shards, cut, passes):
     parts = [Part(kind, *each) for kind in ("labels", "transactions") for each in reversed(cuts)]
     folder = tmp_path / "history"
     folder.mkdir()
-    write_history(functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), shards=shards, passes=passes)
-    found = read_history(folder)
+    write_history(
+        functools.partial(read, str(path)),
+        parts,
+        folder,
+        keep_us=(0, 2**60),
+        declaration=WIDE,
+        shards=shards,
+        passes=passes,
+    )
+    found = read_history(folder, WIDE)
     sequence, _, wanted = swept(rows)
     assert np.array_equal(found["sequence"], sequence)
-    for index, name in enumerate(HISTORY_NAMES):
+    for index, name in enumerate(WIDE.history_names):
         assert np.array_equal(found[name], wanted[:, index]), name
 
 
@@ -99,13 +107,13 @@ def test_only_the_range_asked_for_is_written_with_the_past_before_it(tmp_path):
     folder.mkdir()
     keep = (70 * DAY, 80 * DAY)
     parts = [Part(kind, 0, rows.num_rows) for kind in ("transactions", "labels")]
-    write_history(functools.partial(read, str(path)), parts, folder, keep_us=keep, shards=2)
-    found = read_history(folder)
+    write_history(functools.partial(read, str(path)), parts, folder, keep_us=keep, declaration=WIDE, shards=2)
+    found = read_history(folder, WIDE)
     sequence, time, wanted = swept(rows)
     inside = (time >= keep[0]) & (time < keep[1])
     assert inside.any()
     assert np.array_equal(found["sequence"], sequence[inside])
-    assert np.array_equal(found["account_count_30d"], wanted[inside, HISTORY_NAMES.index("account_count_30d")])
+    assert np.array_equal(found["account_count_30d"], wanted[inside, WIDE.history_names.index("account_count_30d")])
 
 
 def test_only_the_keys_that_matter_are_computed_and_their_numbers_are_the_same(tmp_path):
@@ -125,13 +133,15 @@ def test_only_the_keys_that_matter_are_computed_and_their_numbers_are_the_same(t
     folder = tmp_path / "history"
     folder.mkdir()
     parts = [Part(kind, 0, rows.num_rows) for kind in ("transactions", "labels")]
-    write_history(functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), keys=keys, passes=2)
-    found = read_history(folder)
+    write_history(
+        functools.partial(read, str(path)), parts, folder, keep_us=(0, 2**60), declaration=WIDE, keys=keys, passes=2
+    )
+    found = read_history(folder, WIDE)
     sequence, _, wanted = swept(rows)
     mine = np.isin(sequence, np.asarray(rows["sequence"])[ours])
     assert 0 < mine.sum() < len(mine) / 2
     assert np.array_equal(found["sequence"], sequence[mine])
-    for index, name in enumerate(HISTORY_NAMES):
+    for index, name in enumerate(WIDE.history_names):
         assert np.array_equal(found[name], wanted[mine, index]), name
 
 

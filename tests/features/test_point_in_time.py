@@ -6,9 +6,9 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.declaration import HISTORY_NAMES
 from features.sweep import History
 from tests.features.test_history import DAY, arrivals, rows
+from tests.features.wide import WIDE
 
 HOUR = DAY // 24
 
@@ -33,10 +33,10 @@ alterations = st.one_of(
 
 def swept(stream, cuts):
     """History int64 [n, measures], in batches that end at the cuts."""
-    history = History()
+    history = History(WIDE)
     edges = sorted({0, len(stream), *(cut for cut in cuts if cut < len(stream))})
     parts = [history.advance(arrivals(stream[begin:end])) for begin, end in itertools.pairwise(edges)]
-    return np.concatenate([np.zeros((0, len(HISTORY_NAMES)), np.int64), *parts])
+    return np.concatenate([np.zeros((0, len(WIDE.history)), np.int64), *parts])
 
 
 @given(st.lists(rows(), max_size=40), st.data())

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from features.declaration import DECLARATION, FEATURES
-from features.grammar import ABSENT
+from features.grammar import ABSENT, Feature
 from features.missing import missing
 from features.reference import (
     CATEGORIES_MOST,
@@ -89,8 +89,12 @@ def test_frequent_categories_have_bins_of_their_own_and_the_rest_share_one():
 
 
 def missing_of(name, value=0.5, **inputs):
+    return gone(BY_NAME[name], value, **inputs)
+
+
+def gone(feature, value=0.5, **inputs):
     columns = {key: np.array([each], np.int64) for key, each in inputs.items()}
-    return bool(missing(BY_NAME[name], np.array([value]), columns.__getitem__)[0])
+    return bool(missing(feature, np.array([value]), columns.__getitem__)[0])
 
 
 def test_a_feature_is_missing_where_its_inputs_say_so():
@@ -109,6 +113,13 @@ def test_a_feature_is_missing_where_its_inputs_say_so():
     assert missing_of("amount_to_maximum_1d", amount_minor=5, account_maximum_1d=0)
     assert missing_of("merchant_fraud_share_1d", merchant_fraud_count_1d=0, merchant_count_1d=0)
     assert not missing_of("merchant_fraud_share_1d", merchant_fraud_count_1d=0, merchant_count_1d=2)
+    z_score = Feature("z", "z_score", ("amount_minor", "s", "q", "n"), "", "")
+    later = Feature("d", "share_of_difference", ("part", "longer", "shorter"), "", "")
+    nothing = {"amount_minor": 5, "s": 0, "q": 0, "n": 0}
+    assert gone(z_score, **nothing)
+    assert not gone(z_score, **nothing | {"n": 1})
+    assert gone(later, part=0, longer=4, shorter=4)
+    assert not gone(later, part=0, longer=5, shorter=4)
     assert missing_of("country", value=0)
     assert not missing_of("country", value=1)
     assert missing_of("amount_log", value=float("nan"), amount_minor=3)

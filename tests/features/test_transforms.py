@@ -52,6 +52,37 @@ def test_share_of_nothing_is_zero():
     agree(applied("share", COUNTS, OTHERS), np.where(OTHERS > 0, COUNTS / np.maximum(OTHERS, 1), 0))
 
 
+def test_share_of_difference_is_zero_where_the_windows_differ_by_nothing():
+    longer, shorter = OTHERS + COUNTS, np.append(COUNTS[:60], [7, 7, 7, 7])
+    longer[60:] = [7, 8, 6, 0]
+    left = longer - shorter
+    wanted = np.where(left > 0, COUNTS / np.maximum(left, 1), 0)
+    agree(applied("share_of_difference", COUNTS, longer, shorter), wanted)
+
+
+def test_z_score_counts_in_two_more_numbers_half_the_mean_away():
+    counts = np.append(RANDOM.integers(1, 500, 60), [0, 0, 1, 2])
+    series = [RANDOM.integers(0, 100_000, each) for each in counts]
+    totals, squares = ([int((each**power).sum()) for each in series] for power in (1, 2))
+    wanted = []
+    for number, each in zip(COUNTS, series, strict=True):
+        if not len(each):
+            wanted.append(0.0)
+            continue
+        mean = each.mean()
+        squared = [*(each - mean) ** 2, (mean / 2) ** 2, (mean / 2) ** 2]
+        wanted.append((number - mean) / np.sqrt(max(np.mean(squared), 1)))
+    np.testing.assert_allclose(applied("z_score", COUNTS, totals, squares, counts), wanted, rtol=1e-3, atol=1e-3)
+
+
+def test_z_score_tells_a_little_more_from_much_more_beside_equal_amounts():
+    of = [np.array(each)[:, None].repeat(16, 1).ravel() for each in ([100, 110, 200, 0], [1000] * 4, [100_000] * 4)]
+    found = applied("z_score", *of, np.full(64, 10)).reshape(4, 16)
+    assert np.ptp(found, axis=1).max() == 0
+    assert found[:, 0].tolist() == pytest.approx([0, 0.49, 4.9, -4.9], abs=0.01)
+    assert np.all(applied("z_score", *[np.zeros(64, np.int64)] * 3, np.full(64, 3)) == 0), "nothing but zeros"
+
+
 def test_known_is_zero_for_never_alone():
     agree(applied("known", [-1, 0, 5, YEAR_S] * 16), np.tile([0, 1, 1, 1], 16))
 
@@ -121,4 +152,4 @@ def test_padding_adds_rows_of_zeros_up_to_a_multiple_of_64(rows, wanted):
 
 
 def test_every_declared_transform_is_computed_somewhere():
-    assert {each.transform for each in FEATURES} == {*TRANSFORMS, "vocabulary"}
+    assert {each.transform for each in FEATURES} <= {*TRANSFORMS, "vocabulary"} == INPUTS.keys()

@@ -112,7 +112,7 @@ def test_snapshots_of_any_batches_and_restarts_are_equal_to_the_journal(leader, 
 
 def amount(state):
     past = state.history.tables["account"]
-    past.total[past.arrays()["offset"][0] + 3] += 1
+    past.entries["total"][past.arrays()["offset"][0] + 3] += 1
 
 
 def device(state):
