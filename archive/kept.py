@@ -112,25 +112,40 @@ class KeptJournal:
 
     def chunks(self) -> Iterator[list[Record]]:
         """Its records in order, some thousands at a time. Raises InvalidArchive for a block that was changed."""
+        for block in self.blocks():
+            for batch in self.batches(block, SCHEMA.names):
+                columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
+                yield [Record(*row) for row in zip(*columns, strict=True)]
+
+    def blocks(self) -> Iterator[Block]:
+        """Its blocks in order. Raises InvalidArchive where one is missing between two."""
         expected = 0
         for block in self.kept.blocks:
             if block.first != expected:
                 raise InvalidArchive(f"kept journal {self.folder}", "blocks", block.first, f"one from {expected} on")
             expected = block.stop
-            yield from self._rows(block)
+            yield block
 
-    def _rows(self, block: Block) -> Iterator[list[Record]]:
+    def check(self, block: Block) -> None:
+        """Compare a block's file with its digest; raises InvalidArchive where it is gone or was changed."""
         file = self.folder / block.file
         try:
-            if (found := file_sha256(file)) != block.sha256:
-                allowed = f"sha256 {block.sha256}: the file was changed or damaged"
-                raise InvalidArchive(f"kept journal {self.folder}", block.file, f"sha256 {found}", allowed)
+            found = file_sha256(file)
+        except OSError as error:
+            raise _unreadable(file, error) from error
+        if found != block.sha256:
+            allowed = f"sha256 {block.sha256}: the file was changed or damaged"
+            raise InvalidArchive(f"kept journal {self.folder}", block.file, f"sha256 {found}", allowed)
+
+    def batches(self, block: Block, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        """Some columns of a block's records, in order, once its digest was compared; raises as `check`."""
+        self.check(block)
+        file = self.folder / block.file
+        try:
             with pq.ParquetFile(file) as parquet:
-                for batch in parquet.iter_batches(CHUNK_ROWS):
-                    columns = [batch.column(name).to_pylist() for name in SCHEMA.names]
-                    yield [Record(*row) for row in zip(*columns, strict=True)]
+                yield from parquet.iter_batches(CHUNK_ROWS, columns=list(columns))
         except (pa.ArrowInvalid, OSError) as error:
-            raise InvalidArchive("kept journal", "file", str(file), f"a readable block ({error})") from error
+            raise _unreadable(file, error) from error
 
 
 def append(folder: Path, kept: Kept, first: int, stop: int, chunks: Iterable[Sequence[Record]]) -> Kept:
@@ -188,6 +203,10 @@ def held(folder: Path) -> Iterator[None]:
         except BlockingIOError:
             raise Refused(f"another process keeps the journal in {folder} at this moment: let it finish") from None
         yield
+
+
+def _unreadable(file: Path, error: Exception) -> InvalidArchive:
+    return InvalidArchive("kept journal", "file", str(file), f"a readable block ({error})")
 
 
 def _digest(blocks: Sequence[Block]) -> str:

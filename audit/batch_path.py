@@ -19,7 +19,7 @@ from features.declaration import DECLARATION
 from features.grammar import ABSENT, Declaration
 from features.history import Flags, Integers
 from features.pieces import blocks
-from features.pipeline import Part, passes_for, write_history
+from features.pipeline import RUNNER, Part, passes_for, write_history
 from features.sweep import Arrivals, places
 from plumbline.journal import LabelApplied
 from plumbline.transaction import DAY_US, Transaction
@@ -85,6 +85,7 @@ def recompute_history(
     keep_us: tuple[int, int],
     keys: Mapping[str, pa.Array] | None,
     declaration: Declaration = DECLARATION,
+    runner: str = RUNNER,
 ) -> "ByKey":
     """History of the arrivals whose occurred_at is in keep_us.
 
@@ -98,7 +99,7 @@ def recompute_history(
     rows += open_archive(archive).manifest.rows if archive is not None else 0
     write_history(
         read, list(_parts(archive, until_us)), scratch,
-        keep_us=keep_us, declaration=declaration, keys=keys, passes=passes_for(rows),
+        keep_us=keep_us, declaration=declaration, keys=keys, passes=passes_for(rows), runner=runner,
     )  # fmt: skip
     return ByKey(scratch, declaration)
 

@@ -55,9 +55,9 @@ def write_analysis(
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([]))
         with pipeline, tft_beam.Context(temp_dir=scratch):
             names = pipeline | "Files" >> beam.Create([str(file) for file in files])
-            rows = names | "Read" >> beam.FlatMap(functools.partial(_batches, declaration))
+            rows = names | "Read" >> beam.FlatMap(functools.partial(batches, declaration))
             analyse = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, declaration))
-            graph = (rows, _adapter(declaration)) | "Analyse" >> analyse
+            graph = (rows, adapter(declaration)) | "Analyse" >> analyse
             _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))
 
 
@@ -74,13 +74,14 @@ def record_batch(columns: Mapping[str, npt.NDArray[Any]], declaration: Declarati
     return pa.RecordBatch.from_arrays(arrays, names=list(spec_of))
 
 
-def _batches(declaration: Declaration, file: str) -> Iterator[pa.RecordBatch]:
+def batches(declaration: Declaration, file: str) -> Iterator[pa.RecordBatch]:
+    """The rows of a Parquet file as TFT takes them, some at a time."""
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(ROWS_A_BATCH, columns=list(raw_names(declaration))):
             yield record_batch(raw_columns(batch, declaration), declaration)
 
 
-def _adapter(declaration: Declaration) -> Any:
+def adapter(declaration: Declaration) -> Any:
     """How TFT reads such RecordBatches: every column is a dense tensor."""
     representations = {}
     spec_of = raw_spec(declaration)

@@ -37,7 +37,7 @@ class Days:
         return (self.last + 1) * DAY_US
 
     def __str__(self) -> str:
-        return f"{_date(self.first)}..{_date(self.last)}"
+        return f"{day_name(self.first)}..{day_name(self.last)}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +52,7 @@ class Windows:
         if self.delay_days < 0:
             raise InvalidWindow("windows", "delay_days", self.delay_days, "0 or more")
         if self.test.first <= self.train.last + self.delay_days:
-            earliest = _date(self.train.last + self.delay_days + 1)
+            earliest = day_name(self.train.last + self.delay_days + 1)
             raise InvalidWindow("windows", "test", str(self.test), f"to begin on {earliest} or later, after the delay")
 
     @property
@@ -102,5 +102,10 @@ def _day(text: str) -> int:
     return (datetime.date.fromisoformat(text) - _EPOCH).days
 
 
-def _date(day: int) -> str:
+def day_name(day: int) -> str:
+    """A day by its number since 1970.
+
+    >>> day_name(17_706)
+    '2018-06-24'
+    """
     return (_EPOCH + datetime.timedelta(days=day)).isoformat()
