@@ -132,8 +132,8 @@ def run(folder: Path, handbook: Path, seed: int) -> dict[str, float]:
     from archive.layout import open_archive
     from benchmarks import skewed
     from benchmarks.skewed_model import Model, column_table, unpadded_sides
+    from training.costs import Costs, choose
     from training.dataset import write_rows
-    from training.evaluate import suggest
     from training.metrics import ScoredRows
     from training.past import ensure_history
     from training.train import measure_as_published
@@ -194,11 +194,14 @@ def run(folder: Path, handbook: Path, seed: int) -> dict[str, float]:
 
     def scored(scores: Array) -> ScoredRows:
         truth = tables["test"]
-        return ScoredRows(truth.transaction_ids, test["occurred_at"], truth.accounts, scores, truth.frauds)
+        return ScoredRows(
+            truth.transaction_ids, test["occurred_at"], truth.accounts, scores, truth.frauds,
+            amounts_minor=test["amount_minor"],
+        )  # fmt: skip
 
     def thresholds(scores: Array) -> Array:
-        policy = suggest(scored(scores), "suggested")
-        return np.array([policy.review_at, policy.decline_at])
+        chosen = choose(scored(scores), Costs())
+        return np.array([chosen.review_at, chosen.decline_at])
 
     bench = Bench(lambda scores: measure_as_published(archive, windows, scored(scores))["ap"], thresholds, sides)
     one, other = sides["own"]

@@ -67,6 +67,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(max_length=64, description="Commit of this code, for models' cards where git cannot tell it.")
     ] = ""
 
+    costs_file: Annotated[
+        str, Meta(description="JSON file of what mistakes cost and of the review capacity; empty: the defaults.")
+    ] = ""
+
     batch_max_transactions: Annotated[
         int, Meta(ge=1, le=512, description="Most transactions that one micro-batch scores.")
     ] = 512

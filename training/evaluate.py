@@ -1,28 +1,21 @@
 """Offline evaluation: rows with their batch history, scored by an exported version in this process."""
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import numpy as np
 import tensorflow as tf
 
 from features.analysis import Columns
 from features.grammar import Declaration
-from plumbline.policy import Policy
 from training.dataset import row_batches
 from training.export import declaration_of
-from training.metrics import Array, ScoredRows, capacity
+from training.metrics import Array, ScoredRows
+from training.slices import are_new
 
 Tensor = Any
-
-REVIEW_SHARE: Final = 0.005
-"""Share of transactions that the suggested policy sends to people."""
-DECLINE_PRECISION: Final = 0.9
-"""Share of frauds among the transactions that it declines."""
-DECLINE_LEAST: Final = 20
-NEVER: Final = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,36 +45,31 @@ def load_version(folder: Path) -> Loaded:
     return load(folder, declaration_of(folder))
 
 
-def score_rows(file: Path, version: Loaded) -> ScoredRows:
-    """The rows of a file, scored by a version under whose declaration they were written, and the truth in the file."""
-    return _joined(list(_scored(file, version)))
+def score_rows(file: Path, version: Loaded, first_seen_us: Mapping[str, int] | None = None) -> ScoredRows:
+    """The rows of a file, scored by a version under whose declaration they were written, and the truth in the file.
 
-
-def suggest(rows: ScoredRows, version: str, review_share: float = REVIEW_SHARE) -> Policy:
-    """A policy for scores like these: what is declined was fraud in nine cases of ten, what comes next is reviewed.
-
-    review_share: share of all rows, those with the highest scores below the declined ones, that people can look at.
-    Nothing is declined for its score alone where fewer than 20 rows would be.
+    file: as `training.dataset.write_rows` leaves it; a column `weight` says how many rows each stands for;
+    first_seen_us: see `training.slices.first_seen`; without it nobody knows which accounts are new.
     """
-    order = np.argsort(-rows.scores.astype(np.float64), kind="stable")
-    scores, frauds = rows.scores[order].astype(np.float64), rows.frauds[order]
-    precision = np.cumsum(frauds) / np.arange(1, len(frauds) + 1)
-    last_of_score = np.append(scores[1:] != scores[:-1], True)
-    ends = np.flatnonzero((precision >= DECLINE_PRECISION) & last_of_score) + 1
-    declined = int(ends[-1]) if len(ends) and ends[-1] >= DECLINE_LEAST else 0
-    reviewed = min(declined + capacity(len(scores), review_share), len(scores))
-    decline_at = float(scores[declined - 1]) if declined else NEVER
-    return Policy(version=version, review_at=float(scores[reviewed - 1]), decline_at=decline_at)
+    return _joined(list(_scored(file, version, first_seen_us)))
 
 
-def _scored(file: Path, version: Loaded) -> Iterator[ScoredRows]:
+def _scored(file: Path, version: Loaded, first_seen_us: Mapping[str, int] | None) -> Iterator[ScoredRows]:
     for columns, batch in row_batches(file, version.declaration):
+        accounts = _strings(batch.column("account_id"))
+        occurred_at = np.asarray(batch.column("occurred_at"), dtype=np.int64)
+        weighted = "weight" in batch.schema.names
         yield ScoredRows(
             transaction_ids=_strings(batch.column("transaction_id")),
-            occurred_at=np.asarray(batch.column("occurred_at"), dtype=np.int64),
-            accounts=_strings(batch.column("account_id")),
+            occurred_at=occurred_at,
+            accounts=accounts,
             scores=version.score(columns),
             frauds=np.asarray(batch.column("fraud")),
+            weights=np.asarray(batch.column("weight"), dtype=np.float64) if weighted else None,
+            amounts_minor=np.asarray(batch.column("amount_minor"), dtype=np.int64),
+            channels=_strings(batch.column("channel")),
+            countries=_strings(batch.column("country")),
+            new_accounts=None if first_seen_us is None else are_new(accounts, occurred_at, first_seen_us),
         )
 
 
@@ -90,8 +78,6 @@ def _strings(column: Any) -> Array:
 
 
 def _joined(parts: list[ScoredRows]) -> ScoredRows:
-    columns = [
-        np.concatenate([getattr(part, name) for part in parts])
-        for name in ("transaction_ids", "occurred_at", "accounts", "scores", "frauds")
-    ]
-    return ScoredRows(*columns)
+    columns = {each.name: [getattr(part, each.name) for part in parts] for each in fields(ScoredRows)}
+    known = {name: found for name, found in columns.items() if found[0] is not None}
+    return ScoredRows(**{name: np.concatenate(found) for name, found in known.items()})

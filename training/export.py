@@ -7,17 +7,20 @@
                                           logit, baseline_logit  float32 [n], whose difference a row of effects is
     about             ping int64 [n]   ─► fingerprint and declaration (JSON), string scalars
 
+Score, logit and effects are the calibrated ones (`training.calibration`): the line is part of every signature.
+
 A plain tf.Module owns the parts, as Keras' own exporter loses the look-up tables of TFT's layer. Rows are padded to a
 multiple of 64 inside every graph and XLA is off, so that a row's numbers are the same in a batch of any size.
 """
 
 import errno
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
+import numpy as np
 import tensorflow as tf
 import tensorflow_transform as tft
 
@@ -26,6 +29,7 @@ from features.grammar import Declaration, decode, encode
 from features.preprocessing import index, padded, raw_spec, signature, vocabulary_table
 from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
+from training.calibration import UNCALIBRATED, Calibration
 from training.explain import baseline_logit, effects, places
 from training.files import file_digests
 from training.host import host_facts
@@ -38,6 +42,10 @@ EXTRA: Final = "assets.extra"
 CARD_NAME: Final = "plumbline.json"
 POLICY_NAME: Final = "policy.json"
 DECLARATION_NAME: Final = "declaration.json"
+PAGE_NAME: Final = "card.html"
+
+Page = Callable[[Mapping[str, Any]], bytes]
+"""A version's card for people, as one HTML file, from what `plumbline.json` says of it."""
 
 
 class Transform(tf.Module):
@@ -63,10 +71,11 @@ class Transform(tf.Module):
 
 
 class Exported(tf.Module):
-    """Transform and network together; its tf.functions are the signatures."""
+    """Transform, network and calibration together; its tf.functions are the signatures."""
 
-    def __init__(self, transform: Transform, network: Network) -> None:
+    def __init__(self, transform: Transform, network: Network, calibration: Calibration = UNCALIBRATED) -> None:
         super().__init__()
+        self.calibration = calibration
         self.transform, self.tokens, self.head = transform, network.tokens, network.head
         self.layers = network.layers
         inputs = signature(transform.declaration)
@@ -85,18 +94,22 @@ class Exported(tf.Module):
         categories = tf.stack([tf.cast(features[each.name], tf.int32) for each in declaration.categories], axis=1)
         return self.tokens([padded(numbers), padded(categories)], training=False)
 
+    def calibrated(self, logits: Tensor) -> Tensor:
+        """Logits of the network, any shape, brought onto the line that makes their scores probabilities."""
+        return logits * np.float32(self.calibration.scale) + np.float32(self.calibration.bias)
+
     def _score(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        scores = tf.sigmoid(self.head(self.tokens_of(inputs), training=False)[:, 0])
+        scores = tf.sigmoid(self.calibrated(self.head(self.tokens_of(inputs), training=False)[:, 0]))
         return {"score": scores[: tf.shape(inputs["history"])[0]]}
 
     def _explain(self, inputs: Mapping[str, Tensor]) -> dict[str, Tensor]:
         tokens, rows = self.tokens_of(inputs), tf.shape(inputs["history"])[0]
-        added = effects(self.layers, tokens, self.baseline)
-        logit = self.head(tokens, training=False)[:rows, 0]
+        added = effects(self.layers, tokens, self.baseline) * np.float32(self.calibration.scale)
+        logit = self.calibrated(self.head(tokens, training=False)[:, 0])[:rows]
         return {
             "effects": tf.gather(added, places(self.transform.declaration), axis=1)[:rows],
             "logit": logit,
-            "baseline_logit": tf.fill(tf.shape(logit), baseline_logit(self.head, self.baseline)),
+            "baseline_logit": tf.fill(tf.shape(logit), self.calibrated(baseline_logit(self.head, self.baseline))),
         }
 
     def _about(self, ping: Tensor) -> dict[str, Tensor]:
@@ -131,23 +144,27 @@ def publish(
     policy: Policy,
     declaration: Declaration = DECLARATION,
     rows: Columns | None = None,
+    page: Page | None = None,
 ) -> Path:
     """Make a saved model the next version under a base path, at one stroke; returns its folder, named by a number.
 
     folder: on the base path's own disk; card: what `plumbline.json` says beside the model, to which `fingerprint` and
     `version` are added, the kind of host, and every other file's SHA-256; policy: what `policy.json` holds;
-    declaration: what `declaration.json` holds, in full; rows: raw inputs that a server warms the version up with.
+    declaration: what `declaration.json` holds, in full; rows: raw inputs that a server warms the version up with;
+    page: makes `card.html`, the card for people, of what the card says before any digest stands in it.
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
     (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
     write_warm_up(folder, base.name, declaration, rows)
-    digests, host = file_digests(folder), host_facts()
+    host = host_facts()
     while True:
         number = max(versions(base), default=0) + 1
-        facts = {"version": number, "fingerprint": declaration.fingerprint, **card, "host": host, "files": digests}
-        text = json.dumps(facts, indent=2, ensure_ascii=False)
+        facts = {"version": number, "fingerprint": declaration.fingerprint, **card, "host": host}
+        if page is not None:
+            (extra / PAGE_NAME).write_bytes(page(facts))
+        text = json.dumps({**facts, "files": file_digests(folder)}, indent=2, ensure_ascii=False)
         (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
         try:
             return folder.rename(base / str(number))

@@ -70,4 +70,4 @@ def falls(exported: Exported, columns: Columns) -> Callable[[Array], Array]:
 
 
 def _logits(exported: Exported, tokens: Array) -> Array:
-    return np.asarray(exported.head(tokens, training=False)[:, 0], dtype=np.float64)
+    return np.asarray(exported.calibrated(exported.head(tokens, training=False)[:, 0]), dtype=np.float64)

@@ -9,10 +9,11 @@ loaded again. Until it has its numbers it has no name that a server would look a
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import tensorflow as tf
 
 from archive.layout import Archive
@@ -20,28 +21,32 @@ from features.analysis import write_analysis
 from features.declaration import DECLARATION
 from features.grammar import Declaration
 from plumbline.policy import Policy
+from training.costs import Costs, Spent, choose, spent
 from training.dataset import examples, frauds_known, row_batches, write_rows
-from training.evaluate import Loaded, load, score_rows, suggest
+from training.evaluate import Loaded, load, score_rows
 from training.export import Exported, Transform, publish, save
 from training.fit import OnEpoch, Recipe, fit, strategy
 from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
 from training.reference import make_reference, write_reference
-from training.slices import slices
+from training.slices import first_seen, slices
 from training.warmup import ROWS_MAX
 from training.windows import Windows
+
+DEFAULT_COSTS: Final = Costs()
 
 STEPS: Final = ("history", "rows", "analysis", "transform", "fit", "evaluate", "export")
 
 
 @dataclass(frozen=True, slots=True)
 class Trained:
-    """A new version: its folder, its metrics on the test days, and what a policy for it might be."""
+    """A new version: its folder, its metrics on the test days, a policy for it, and what that would have cost there."""
 
     folder: Path
     version: int
     metrics: Mapping[str, float]
     policy: Policy
+    money: Spent
     rows: Mapping[str, int]
     losses: tuple[float, ...] = field(default=())
 
@@ -62,13 +67,15 @@ def train(
     devices: int | None = None,
     tensorboard: Path | None = None,
     made: Mapping[str, str] | None = None,
+    costs: Costs = DEFAULT_COSTS,
     tell: Tell = lambda step, done, whole: None,
 ) -> Trained:
     """Train on an archive and export the next version under a base path.
 
     cache: folder in which history is kept from one training to the next; now_us: our clock, for the model's card;
     declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; tensorboard:
-    folder of the fit's logs; made: more for the card, such as `code_commit`, `lock_sha256` and `made_by`.
+    folder of the fit's logs; made: more for the card, such as `code_commit`, `lock_sha256` and `made_by`; costs: by
+    which thresholds are chosen.
     Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
     """
     placed = strategy(devices)
@@ -97,23 +104,25 @@ def train(
         tell("fit", recipe.epochs, recipe.epochs)
         tell("evaluate", 0, 0)
         folder = save(Exported(transform, fitted.network), scratch)
-        scored = score_rows(test_file, load(folder, declaration))
+        seen = first_seen(archive.transactions(None, windows.test.until_us, ("account_id", "occurred_at")))
+        scored = score_rows(test_file, load(folder, declaration), seen)
         metrics = measure_as_published(archive, windows, scored)
-        parts = slices(test_file, scored)
-        policy = suggest(scored, f"suggested-{now_us}")
+        thresholds = choose(scored, costs)
+        money = spent(scored, thresholds, costs)
+        policy = Policy(version=f"suggested-{now_us}", review_at=thresholds.review_at, decline_at=thresholds.decline_at)
         write_reference(
             folder, make_reference(train_file, learnable, scratch / "analysis", scored.scores, windows, declaration)
         )
         tell("evaluate", 1, 1)
         tell("export", 0, 0)
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
-        card |= {"slices": parts, **(made or {})}
+        card |= {"slices": slices(scored), "costs": _costs(costs, money), **(made or {})}
         first, _ = next(row_batches(train_file, declaration, ROWS_MAX))
         version = publish(folder, base, card, policy, declaration, first)
         tell("export", 1, 1)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
-    return Trained(version, int(version.name), metrics, policy, rows, fitted.losses)
+    return Trained(version, int(version.name), metrics, policy, money, rows, fitted.losses)
 
 
 def scores_of(archive: Archive, windows: Windows, version: Loaded, cache: Path) -> ScoredRows:
@@ -151,6 +160,11 @@ def _frauds_since(archive: Archive, since_us: int, until_us: int) -> tuple[Any, 
         schema=pa.schema([("transaction_id", pa.string()), ("account_id", pa.string()), ("occurred_at", pa.int64())]),
     )
     return np.array(rows["account_id"].to_pylist(), np.str_), np.asarray(rows["occurred_at"], dtype=np.int64)
+
+
+def _costs(costs: Costs, money: Spent) -> dict[str, Any]:
+    """What the card says of money: what was assumed, and what the thresholds cost on the test days."""
+    return {"assumed": msgspec.to_builtins(costs), "spent": {**asdict(money), "cost_minor": money.cost_minor}}
 
 
 def _card(

@@ -5,6 +5,7 @@ import json
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,6 +45,7 @@ def train(
         raise InvalidSetting("train", "days", f"--train {train} --test {test}", "both --train and --test, or --auto")
     import_tensorflow_quietly()
     from archive.layout import open_archive
+    from training.costs import read_costs
     from training.fit import Recipe
     from training.provenance import code_commit, lock_sha256, operator
     from training.train import train as run
@@ -69,6 +71,7 @@ def train(
             made={
                 "code_commit": code_commit(given.code_commit), "lock_sha256": lock_sha256(), "made_by": by or operator()
             },
+            costs=read_costs(Path(given.costs_file) if given.costs_file else None),
             tell=tell,
         )  # fmt: skip
     registered = _register(given, trained.folder, by or operator())
@@ -77,7 +80,7 @@ def train(
             "version": trained.version, "folder": str(trained.folder), "train": str(windows.train),
             "test": str(windows.test), "review_at": trained.policy.review_at, "decline_at": trained.policy.decline_at,
             "train_rows": trained.rows["train"], "test_rows": trained.rows["test"], "registered": registered,
-            **trained.metrics,
+            **{f"cost_{name}": value for name, value in asdict(trained.money).items()}, **trained.metrics,
         }))  # fmt: skip
         return
     found = trained.metrics
@@ -85,6 +88,8 @@ def train(
     print(f"trained on {windows.train}, {trained.rows['train']:,} rows; tested on {windows.test}:")
     print(f"  ROC AUC {found['auc']:.4f}, average precision {found['ap']:.4f}, card precision@100 {found['cp100']:.4f}")
     print(f"  calibration error {found['ece']:.5f}, Brier score {found['brier']:.5f}")
+    print(f"  fraud, reviews and insults cost {trained.money.cost_minor:,.0f} minor units; approving all costs "
+          f"{trained.money.none_minor:,.0f}")  # fmt: skip
     print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")
 
 

@@ -22,13 +22,15 @@ from plumbline.errors import FingerprintMismatch, Invalid, Refused, Unready
 from plumbline.policy import Policy
 from serving.effects import incomplete
 from training import faithful, litert
+from training.costs import NEVER, Costs, choose, spent
 from training.dataset import examples, frauds_known
-from training.evaluate import load_version, score_rows, suggest
+from training.evaluate import load_version, score_rows
 from training.explain import places
 from training.export import CARD_NAME, EXTRA, card_of, publish, versions
 from training.files import changed_files, file_digests
 from training.host import host_facts
 from training.past import ensure_history
+from training.slices import first_seen, parts
 from training.tail import newest_rows
 from training.windows import Windows, parse_days
 
@@ -116,7 +118,9 @@ def test_what_trained_is_what_serves_to_the_bit(made, model):
     logits = made.fitted.network.whole(
         [tf.constant(features.numbers), tf.constant(features.categories)], training=False
     )
-    np.testing.assert_allclose(found.scores, tf.sigmoid(logits[:, 0]).numpy(), atol=1e-6)
+    calibrated = made.exported.calibrated(logits[:, 0])
+    np.testing.assert_allclose(found.scores, tf.sigmoid(calibrated).numpy(), atol=1e-6)
+    assert np.max(np.abs(found.scores - tf.sigmoid(logits[:, 0]).numpy())) > 0.01
     served = small.raw_rows(100)
     in_process = made.exported.transform.features({name: tf.constant(column) for name, column in served.items()})
     exported = model.call("transform", served)
@@ -149,7 +153,7 @@ def test_effects_are_the_gradient_s_integral_over_the_path_from_the_baseline(mad
         path = tf.constant(baseline + share * (row - baseline))
         with tf.GradientTape() as tape:
             tape.watch(path)
-            logits = head(path, training=False)
+            logits = made.exported.calibrated(head(path, training=False))
         mean = tf.reduce_mean(tf.cast(tape.gradient(logits, path), tf.float64), axis=0).numpy()
         exact = (mean * (row - baseline)).sum(axis=1)[places(DECLARATION)]
         np.testing.assert_allclose(found[at], exact, atol=0.02)
@@ -247,13 +251,17 @@ def test_history_is_computed_once(made):
     assert sorted((path.name, path.stat().st_mtime_ns) for path in made.cache.rglob("*.parquet")) == before
 
 
-def test_the_suggested_policy_declines_what_is_nearly_certain_and_reviews_what_comes_next(made, model):
-    rows = score_rows(made.test_file, model)
-    policy = suggest(rows, "suggested", review_share=0.05)
-    reviewed = (rows.scores >= policy.review_at) & (rows.scores < policy.decline_at)
-    assert 1 <= np.count_nonzero(reviewed) <= 0.05 * len(rows.scores)
-    declined = rows.scores >= policy.decline_at
-    assert policy.decline_at == 2.0 or rows.frauds[declined].mean() >= 0.9
+def test_thresholds_chosen_by_cost_keep_within_what_people_can_look_at(made, model):
+    rows = score_rows(
+        made.test_file, model, first_seen(made.archive.transactions(columns=("account_id", "occurred_at")))
+    )
+    chosen = choose(rows, Costs(review_share=0.05))
+    found = spent(rows, chosen, Costs())
+    assert 0 < found.review_share <= 0.05
+    assert found.cost_minor < found.none_minor
+    declined = rows.scores >= chosen.decline_at
+    assert chosen.decline_at == NEVER or rows.frauds[declined].mean() >= 0.5
+    assert {"channel=ecom", "country=FR", "amount_minor=2000..10000", "account=known"} <= set(parts(rows))
 
 
 @pytest.fixture(scope="module")
