@@ -16,13 +16,16 @@ from kafka.errors import ProducerFencedError
 
 from plumbline import journal
 from plumbline.decision import Decision
-from plumbline.errors import Fenced
+from plumbline.errors import BrokerUnavailable, Fenced
 from plumbline.journal import Conflict, Entry, LabelApplied
 from streaming.batch import Batch
-from streaming.kafka import commit
+from streaming.kafka import close_off, commit, end_offsets
 
 COMMIT_MS: Final = 10_000
 """Who waits longer for the broker leads in name only: he holds the lease, and nobody else may decide."""
+
+SLOW_SECONDS: Final = 2.0
+"""A commit that took longer may have met a broker that stood still: the journal is closed off behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,12 +87,33 @@ class Journaling:
             for letter in batch.dead_letters:
                 self._producer.send(self._dead_letters, journal.encode(letter), partition=0)
             commit(self._producer, COMMIT_MS)
+            if perf_counter() - begun > SLOW_SECONDS:
+                close_off(self._producer, [self._journal], COMMIT_MS)
         except ProducerFencedError as error:
             raise Fenced("another scorer took over while this one was journaling") from error
         first, last = (each.get(timeout=0).offset for each in (sent[0], sent[-1]))
         if last - first != len(sent) - 1:
             raise AssertionError(f"{len(sent)} entries of one transaction lie from {first} to {last}")
         return Written(batch, first, perf_counter() - begun)
+
+
+def begin_term(bootstrap: str, producer: KafkaProducer, to: TopicPartition, dead_letters: TopicPartition) -> int:
+    """The end of the journal, which nobody but this new producer can move from now on.
+
+    Raises Fenced, the library's KafkaError, and BrokerUnavailable where a transaction stays open: then begin anew.
+    """
+    try:
+        close_off(producer, [to, dead_letters], COMMIT_MS)
+    except ProducerFencedError as error:
+        raise Fenced("another scorer took over before this one began") from error
+    end = end_offsets(bootstrap, [to.topic])[to]
+    written = end_offsets(bootstrap, [to.topic], committed_only=False)[to]
+    if end != written:
+        raise BrokerUnavailable(
+            f"Kafka at {bootstrap} ended every transaction, but the journal, {written} long, is readable up to {end} "
+            "only: a broker that stood still leaves it so for a moment, and the next try closes it off"
+        )
+    return end
 
 
 def key_of(entry: Entry) -> bytes | None:

@@ -215,6 +215,21 @@ def commit(producer: KafkaProducer, timeout_ms: int) -> None:
         raise KafkaTimeoutError(f"the broker did not commit a transaction within {timeout_ms} ms")
 
 
+def close_off(producer: KafkaProducer, wanted: Sequence[TopicPartition], timeout_ms: int) -> None:
+    """Commit an empty transaction in partitions: it closes what was left open there, and bars older producers.
+
+    A broker that stalls for longer than its session may answer that a transaction was ended without having written so
+    into the partitions ("Couldn't find leader endpoint ... hence can be skipped" in its log). What lies open there
+    would become visible with the next transaction of the same `transactional_id`, behind the back of whoever had read
+    to the end. The empty transaction's markers end it now, and carry the epoch that the partitions themselves compare,
+    so that a late request of an older producer is refused by them too. Raises KafkaTimeoutError, ProducerFencedError.
+    """
+    producer.begin_transaction()
+    for each in wanted:
+        producer._transaction_manager.maybe_add_partition_to_transaction(each)
+    commit(producer, timeout_ms)
+
+
 def close_producer(producer: KafkaProducer, seconds: float) -> None:
     """Waits so long for what was sent, then abandons the rest.
 

@@ -11,14 +11,14 @@ from threading import Event
 from typing import Final
 
 import structlog
-from kafka import KafkaConsumer, KafkaProducer
+from kafka import KafkaConsumer, KafkaProducer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.errors import BrokerUnavailable, Fenced, StateDiverged
 from plumbline.names import Topic
-from streaming.journaling import Journaling
+from streaming.journaling import Journaling, begin_term
 from streaming.kafka import close_producer, end_offsets, reader, transactional_producer
 from streaming.known import Known
 from streaming.leading import IDLE_MS, Leader, PartitionsChanged, Scoring, supply_of
@@ -86,9 +86,10 @@ def _term(
             fold(state, entries, IDLE_MS, supply_of(scoring, None))
         if stop.is_set():
             return
-        # Making the producer fences an older leader, so the journal's end below is final.
+        # Making the producer fences an older leader; beginning the term closes off what that one left open.
         producer = stack.enter_context(_producing(scoring))
-        end = end_offsets(scoring.bootstrap, [scoring.journal.topic])[scoring.journal]
+        letters = TopicPartition(scoring.topic(Topic.DEAD_LETTER), 0)
+        end = begin_term(scoring.bootstrap, producer, scoring.journal, letters)
         while entries.position(scoring.journal) < end and not stop.is_set():
             fold(state, entries, IDLE_MS, supply_of(scoring, None))
         metrics.gauge("plumbline_leader").set(1)

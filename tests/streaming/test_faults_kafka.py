@@ -10,13 +10,14 @@ from kafka import TopicPartition
 from kafka.errors import KafkaError
 
 from plumbline import journal
+from plumbline.errors import BrokerUnavailable, Fenced
 from plumbline.journal import ControlApplied
 from plumbline.names import Topic
 from plumbline.policy import Policy
 from streaming.batch import Batch
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
-from streaming.journaling import COMMIT_MS, Journaling
+from streaming.journaling import COMMIT_MS, Journaling, begin_term
 from streaming.kafka import close_producer, end_offsets, reader, transactional_producer
 from streaming.snapshot import read, sequences
 from streaming.topics import ensure_topics
@@ -181,6 +182,36 @@ def test_what_a_fenced_leader_left_in_the_journal_is_seen_by_nobody(site):
         assert sum(b"of-the-past" in each for each in values(topic, committed_only=False)) == 1
         assert not any(b"of-the-past" in each for each in values(topic, committed_only=True))
     assert all(each.policy_version == "default" for each in site.journal.decisions())
+
+
+@pytest.mark.kafka
+def test_a_term_begins_only_where_nothing_is_left_open_in_the_journal(tmp_path):
+    """A broker that stood still may have said of a transaction that it ended, and have left it open all the same."""
+    if find_java() is None:
+        pytest.skip("no Java 17 or newer, which Apache Kafka needs")
+    place, letters = TopicPartition("decisions", 0), TopicPartition("transactions.dead-letter", 0)
+    entry = journal.encode(ControlApplied(policy=Policy(version="first"), source=None, journaled_at=NOW))
+    with LocalBroker(tmp_path / "broker") as broker:
+        ensure_topics(broker.bootstrap, "", 1)
+        # Of another id, so that nothing but the check can tell: what a leader cannot close, it must not go past.
+        left_open = transactional_producer(broker.bootstrap, "another", 60_000)
+        left_open.begin_transaction()
+        left_open.send(place.topic, entry, partition=0).get(timeout=30)
+        producer = transactional_producer(broker.bootstrap, "test", 60_000)
+        with pytest.raises(BrokerUnavailable, match="readable up to 0 only"):
+            begin_term(broker.bootstrap, producer, place, letters)
+        left_open.abort_transaction()
+        end = begin_term(broker.bootstrap, producer, place, letters)
+        assert end == end_offsets(broker.bootstrap, [place.topic], committed_only=False)[place]
+
+        with contextlib.closing(reader(broker.bootstrap, {place: 0})) as consumer:
+            while consumer.position(place) < end:  # over markers alone
+                assert not consumer.poll(timeout_ms=200)
+        younger = transactional_producer(broker.bootstrap, "test", 60_000)
+        with pytest.raises(Fenced):
+            begin_term(broker.bootstrap, producer, place, letters)
+        for each in (left_open, producer, younger):
+            close_producer(each, 1.0)
 
 
 @pytest.mark.kafka
