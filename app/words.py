@@ -24,6 +24,9 @@ _RULES: Final = {
     "declined_merchant": lazy_gettext("The merchant is on the list of declined merchants."),
     "declined_device": lazy_gettext("The device is on the list of declined devices."),
     "review_amount": lazy_gettext("The amount is at or above the limit for review."),
+    "let_through": lazy_gettext(
+        "The score alone would have declined it; drawn at random for review, so that wrong declines become known."
+    ),
 }
 _FAULTS: Final = {
     "model_unavailable": lazy_gettext("No model answered in time, so a person decides."),

@@ -244,9 +244,13 @@ def _outcomes(
             continue
         if decision.scores and n not in scores:
             continue  # its version could not be asked, which the score layer tells
-        outcome, rules = decide(transaction, scores.get(n), policy)
+        score = Score(decision.scores[0].model_version, scores[n]) if decision.scores else None
+        outcome, rules, sampled = decide(transaction, score, policy)
         if outcome is not decision.outcome:
             yield _difference(sequence, decision, "outcome", "outcome", decision.outcome.value, outcome.value)
+        if sampled != decision.sample_per_mille:
+            was_drawn, now_drawn = f"{decision.sample_per_mille} of 1000", f"{sampled} of 1000"
+            yield _difference(sequence, decision, "outcome", "let through", was_drawn, now_drawn)
         was = reasons.without_features(decision)
         if was != [each.code for each in rules]:
             now = ", ".join(each.code for each in rules) or "none"

@@ -12,6 +12,7 @@ import msgspec
 from archive.record import Record
 from audit.fields import Body, fields_differing
 from audit.late import LateLabels, label_words
+from audit.policies import refusal
 from audit.report import Difference
 from audit.routes import Routes, Versions
 from features.grammar import Declaration, from_fields
@@ -167,8 +168,9 @@ class Intake:
 
     def _take_other(self, each: Judged, rows: list[Transaction | LabelApplied]) -> None:
         if isinstance(each.body, Policy):
-            self.state.policy = each.body
-            each.became = "control"
+            if not (why := refusal(each.body, self.state.policy, each.entry)):
+                self.state.policy = each.body
+            each.became, each.error = ("rejected", why) if why else ("control", "")
         elif isinstance(each.body, Assignment) and isinstance(each.entry, Rejected):
             # Whether a version was served and its history prepared cannot be known from the message: the journal says.
             each.became, each.error = "rejected", each.entry.error

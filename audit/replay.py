@@ -22,7 +22,7 @@ from features.grammar import Declaration
 from features.history import Integers
 from plumbline import transaction as transactions
 from plumbline.assignment import Assignment
-from plumbline.decision import Decision
+from plumbline.decision import Decision, Score
 from plumbline.errors import FingerprintMismatch, Invalid, Refused
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
@@ -263,10 +263,15 @@ def _outcome_fields(
     policy = policies.get(decision.policy_version)
     if policy is None:
         return [Field("outcome", "policy_version", decision.policy_version, "not journaled", False)]
-    outcome, rules = decide(paid, score, policy)
+    given = Score(decision.scores[0].model_version, score) if score is not None else None
+    outcome, rules, sampled = decide(paid, given, policy)
     was = ", ".join(reasons.without_features(decision))
     now = ", ".join(each.code for each in rules)
-    return [
+    found = [
         Field("outcome", "outcome", decision.outcome.value, outcome.value, decision.outcome is outcome),
         Field("outcome", "reasons", was, now, was == now),
     ]
+    if sampled or decision.sample_per_mille:
+        drawn = f"{decision.sample_per_mille} of 1000", f"{sampled} of 1000"
+        found.append(Field("outcome", "let through", *drawn, decision.sample_per_mille == sampled))
+    return found

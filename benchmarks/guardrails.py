@@ -206,10 +206,11 @@ def _decided(
         logit += noise + (1.5 if fault == "shifted" else 0.0)
         logit -= 8.0 if fault == "blind" and fraud and paid.channel == "transfer" else 0.0
     score = 1 / (1 + math.exp(-logit))
-    outcome, reasons = decide(paid, score, POLICY)
+    given = Score(version, score)
+    outcome, reasons, _ = decide(paid, given, POLICY)
     return Decision(
         transaction=paid, source=Source("transactions", 0, int(paid.transaction_id), now // 1000), history=(),
-        fingerprint="", scores=(Score(version, score),), policy_version=POLICY.version, outcome=outcome,
+        fingerprint="", scores=(given,), policy_version=POLICY.version, outcome=outcome,
         reasons=reasons, decided_at=now, assignment=assignment.version, route=route,
     )  # fmt: skip
 

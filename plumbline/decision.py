@@ -2,7 +2,7 @@
 
 import enum
 import functools
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -54,8 +54,8 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
     kind `feature`: code is a feature's name, and effect, a float32, what its value added to the score's logit, against
     the mean of a number or the most frequent value of a category in training. The effects of all features add up to the
     logit less that of such a baseline; the largest of those above 0 are recorded.
-    kind `rule`: code names the policy's rule. kind `fault`: code is `model_unavailable`, or `not_explained` where a
-    score led to an alert and its explanation did not come.
+    kind `rule`: code names the policy's rule; `let_through` alone makes an outcome milder. kind `fault`: code is
+    `model_unavailable`, or `not_explained` where a score led to an alert and its explanation did not come.
     """
 
     kind: Literal["feature", "rule", "fault"]
@@ -65,6 +65,11 @@ class Reason(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True, 
 
 MODEL_UNAVAILABLE = Reason("fault", "model_unavailable")
 NOT_EXPLAINED = Reason("fault", "not_explained")
+LET_THROUGH = Reason("rule", "let_through")
+"""The score alone would have declined; the policy's sample lets this one through to review."""
+
+SAMPLE_MOST: Final = 100
+"""Most of every thousand declines by score that a policy may let through."""
 
 
 class DeclaredHistory(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True):
@@ -89,6 +94,8 @@ class Decision(
     other_histories: the same for every other declaration in force. scores: the deciding version's; empty when it did
     not answer (others behind it are shadows of journals before `journal.Answered`). assignment: the name of the one in
     force, empty without one; route: why that version decided. decided_at: our clock, microseconds since 1970 UTC.
+    sample_per_mille: of every thousand like this one, how many are let through to review although the score alone would
+    decline; above 0 for those that were drawn (outcome review) and those that were not (decline), 0 for all else.
     """
 
     transaction: Transaction
@@ -103,6 +110,7 @@ class Decision(
     other_histories: tuple[DeclaredHistory, ...] = ()
     assignment: str = ""
     route: Route = "newest"
+    sample_per_mille: Annotated[int, Meta(ge=0, le=SAMPLE_MOST)] = 0
 
     def history_of(self, fingerprint: str) -> tuple[int, ...] | None:
         """The history recorded under a declaration; None where that one was not in force."""

@@ -1,26 +1,47 @@
 """From a score to an outcome: a pure function of a transaction, a score and a versioned Policy.
 
 A rule can only make an outcome more severe. Without a score the answer is at least `review`: no fault approves.
+
+What is declined has no label, so a model that is judged by labels alone is never told of its wrong declines. Therefore
+a policy may let a known share of what a score alone would decline through to review. Who is let through follows from
+the salt and the transaction's id alone, so that scorer, standby, replay and audit say the same.
 """
 
+import hashlib
 import math
-from typing import Annotated, Final
+from typing import Annotated, Final, NamedTuple
 
 import msgspec
 from msgspec import Meta
 
-from plumbline.decision import MODEL_UNAVAILABLE, Outcome, Reason
+from plumbline.assignment import PER_MILLE, ModelNumber
+from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, SAMPLE_MOST, Outcome, Reason, Score
 from plumbline.errors import InvalidControl
 from plumbline.refusal import decoded
 from plumbline.transaction import AmountMinor, Id, Transaction
 
 Threshold = Annotated[float, Meta(ge=0, le=2)]
 
+SALT_LEAST: Final = 16
+"""Characters of a sample's salt: whoever could guess it could choose transaction ids that are let through."""
+THRESHOLDS_MOST: Final = 64
+
+
+class VersionThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The thresholds that hold where one model version decides, in place of the policy's own."""
+
+    version: ModelNumber
+    review_at: Threshold
+    decline_at: Threshold
+
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="policy"):
     """Thresholds, limits and lists under which scores become outcomes; a threshold above 1 is never reached.
 
-    A score at or above `decline_at` declines, at or above `review_at` goes to review.
+    A score at or above `decline_at` declines, at or above `review_at` goes to review; `thresholds` holds other ones for
+    single model versions. Of what a score alone would decline, `sample_per_mille` of every thousand are let through to
+    review, up to the amount `sample_amount_max_minor`; never what a list declines. `replaces`: `digest` of the policy
+    that must be in force, or this one is refused (empty: any), so that nobody undoes what he has not seen.
     """
 
     version: Id
@@ -30,13 +51,39 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     declined_accounts: frozenset[Id] = frozenset()
     declined_merchants: frozenset[Id] = frozenset()
     declined_devices: frozenset[Id] = frozenset()
+    thresholds: Annotated[tuple[VersionThresholds, ...], Meta(max_length=THRESHOLDS_MOST)] = ()
+    sample_per_mille: Annotated[int, Meta(ge=0, le=SAMPLE_MOST)] = 0
+    sample_salt: Annotated[str, Meta(max_length=64)] = ""
+    sample_amount_max_minor: AmountMinor | None = None
+    replaces: Annotated[str, Meta(max_length=64)] = ""
 
     def __post_init__(self) -> None:
-        if self.review_at > self.decline_at:
+        _require_ordered("", self.review_at, self.decline_at)
+        for each in self.thresholds:
+            _require_ordered(f"thresholds of version {each.version}: ", each.review_at, each.decline_at)
+        versions = [each.version for each in self.thresholds]
+        if len(set(versions)) != len(versions):
+            raise ValueError(f"thresholds are of versions {versions}: expected each version once")
+        if self.sample_per_mille and len(self.sample_salt) < SALT_LEAST:
             raise ValueError(
-                f"review_at is {self.review_at}: expected at most decline_at ({self.decline_at}), "
-                "since review is the milder outcome"
+                f"sample_salt has {len(self.sample_salt)} characters: expected {SALT_LEAST} or more where "
+                "sample_per_mille is above 0, so that nobody outside can tell which transactions are let through"
             )
+
+    def pair(self, version: int) -> tuple[float, float]:
+        """The thresholds `review_at` and `decline_at` that hold where a version decides."""
+        for each in self.thresholds:
+            if each.version == version:
+                return each.review_at, each.decline_at
+        return self.review_at, self.decline_at
+
+
+def _require_ordered(whose: str, review_at: float, decline_at: float) -> None:
+    if review_at > decline_at:
+        raise ValueError(
+            f"{whose}review_at is {review_at}: expected at most decline_at ({decline_at}), "
+            "since review is the milder outcome"
+        )
 
 
 DEFAULT_POLICY = Policy(version="default")
@@ -56,25 +103,75 @@ def parse(raw: bytes) -> Policy:
     return decoded(InvalidControl, "policy", Policy, _decoder, raw, POLICY_MAX_BYTES)
 
 
-def decide(transaction: Transaction, score: float | None, policy: Policy) -> tuple[Outcome, tuple[Reason, ...]]:
-    """Outcome and the rules or faults that led to it (features' reasons are added by whoever asks the model).
+def digest(policy: Policy) -> str:
+    """What `replaces` calls a policy: the first 16 hexadecimal digits of the SHA-256 of its bytes."""
+    return hashlib.sha256(encode(policy)).hexdigest()[:16]
 
-    score: the deciding model's float32 in [0, 1], or None when no model answered; NaN, which no comparison would
+
+def require_replaced(given: Policy, in_force: Policy | None) -> None:
+    """Raises InvalidControl where a policy names another one than that in force."""
+    if not given.replaces:
+        return
+    found = "" if in_force is None else digest(in_force)
+    if given.replaces != found:
+        now = "of which there is none" if in_force is None else f"{in_force.version} with digest {found}"
+        raise InvalidControl(f"policy {given.version}", "replaces", given.replaces, f"the policy in force, {now}")
+
+
+class Judged(NamedTuple):
+    """What a policy makes of a score: the outcome, the rules or faults that led to it, and the sample's chance.
+
+    sample_per_mille: as in `plumbline.decision.Decision`. Features' reasons are added by whoever asks the model.
+    """
+
+    outcome: Outcome
+    reasons: tuple[Reason, ...]
+    sample_per_mille: int = 0
+
+
+def decide(transaction: Transaction, score: Score | None, policy: Policy) -> Judged:
+    """The outcome of a transaction under a policy.
+
+    score: the deciding version's, a float32 in [0, 1], or None when no model answered; NaN, which no comparison would
     stop, counts as no answer.
     """
-    outcome = Outcome.APPROVE
+    outcome, sampled = Outcome.APPROVE, 0
     reasons: list[Reason] = []
-    if score is None or math.isnan(score):
+    hits = _rules(transaction, policy)
+    if score is None or math.isnan(score.value):
         outcome = Outcome.REVIEW
         reasons.append(MODEL_UNAVAILABLE)
-    elif score >= policy.decline_at:
-        outcome = Outcome.DECLINE
-    elif score >= policy.review_at:
-        outcome = Outcome.REVIEW
-    for code, severity in _rules(transaction, policy):
+    else:
+        review_at, decline_at = policy.pair(score.model_version)
+        if score.value >= decline_at:
+            outcome, sampled = Outcome.DECLINE, _sampled(transaction, hits, policy)
+            if sampled and sample_place(policy.sample_salt, transaction.transaction_id) < sampled:
+                outcome = Outcome.REVIEW
+                reasons.append(LET_THROUGH)
+        elif score.value >= review_at:
+            outcome = Outcome.REVIEW
+    for code, severity in hits:
         outcome = max(outcome, severity)
         reasons.append(Reason("rule", code))
-    return outcome, tuple(reasons)
+    return Judged(outcome, tuple(reasons), sampled)
+
+
+def sample_place(salt: str, transaction_id: str) -> int:
+    """A transaction's place from 0 to 999; those below `sample_per_mille` are let through.
+
+    >>> sample_place("sixteen letters!", "t-1"), sample_place("sixteen letters!", "t-2"), sample_place("another", "t-1")
+    (966, 808, 234)
+    """
+    drawn = hashlib.blake2b(f"{salt}\0{transaction_id}".encode(), digest_size=8, person=b"plumbline-sample").digest()
+    return int.from_bytes(drawn, "big") % PER_MILLE
+
+
+def _sampled(transaction: Transaction, hits: list[tuple[str, Outcome]], policy: Policy) -> int:
+    """How many of every thousand like this one are let through, where its score alone would decline."""
+    if any(severity is Outcome.DECLINE for _, severity in hits):
+        return 0
+    limit = policy.sample_amount_max_minor
+    return policy.sample_per_mille if limit is None or transaction.amount_minor <= limit else 0
 
 
 def _rules(transaction: Transaction, policy: Policy) -> list[tuple[str, Outcome]]:

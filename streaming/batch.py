@@ -28,7 +28,7 @@ from plumbline.errors import (
     StateDiverged,
 )
 from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
-from plumbline.policy import Policy
+from plumbline.policy import Policy, require_replaced
 from plumbline.transaction import Transaction
 from serving.columns import ModelColumns
 from streaming.arrivals import arrivals
@@ -91,6 +91,7 @@ def _apply_control(
     try:
         given = controls.parse(message.raw)
         if isinstance(given, Policy):
+            require_replaced(given, state.policy)
             state.policy = given
             return ControlApplied(policy=given, source=message.source, journaled_at=now_us)
         return _assign(state, model, given, message.source, now_us, supply)

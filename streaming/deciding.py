@@ -8,7 +8,7 @@ import numpy.typing as npt
 
 from plumbline.decision import NOT_EXPLAINED, Decision, DeclaredHistory, Outcome, Reason, Score, Source
 from plumbline.journal import Answered
-from plumbline.policy import decide
+from plumbline.policy import Judged, decide
 from plumbline.transaction import Transaction
 from serving.client import TRIES
 from serving.columns import ModelColumns
@@ -20,7 +20,7 @@ REASONS_MOST: Final = 5
 """Features named with an alert: the strongest of those that raised the score."""
 
 Features = tuple[Reason, ...]
-Judged = tuple[float | None, Outcome, tuple[Reason, ...]]
+Row = tuple[Score | None, Judged]
 """A row's score, and what the policy makes of it."""
 
 
@@ -38,27 +38,28 @@ def decisions(
     if state.policy is None:
         raise AssertionError("a leader journals a policy before its first decision")
     groups, answered = routed(state, model, [each.account_id for each, _ in new], columns, now_us)
-    judged = []
+    judged: list[list[Row]] = []
     for group in groups:
-        values = [None] * len(group.rows) if group.scored is None else group.scored.values.tolist()
+        given: list[Score | None] = [None] * len(group.rows)
+        if group.scored is not None:
+            given = [Score(group.scored.model_version, value) for value in group.scored.values.tolist()]
         judged.append(
-            [(value, *decide(new[row][0], value, state.policy)) for row, value in zip(group.rows, values, strict=True)]
+            [(score, decide(new[row][0], score, state.policy)) for row, score in zip(group.rows, given, strict=True)]
         )
     explained = _explained(state, model, groups, judged, columns)
     pasts = {fingerprint: each.history.tolist() for fingerprint, each in columns.items()}
     assignment = "" if state.assignment is None else state.assignment.version
     found: list[Decision | None] = [None] * len(new)
     for group, rows, reasons in zip(groups, judged, explained, strict=True):
-        version = 0 if group.scored is None else group.scored.model_version
         own, others = pasts[group.fingerprint], [name for name in columns if name != group.fingerprint]
-        for place, (n, (value, outcome, rules)) in enumerate(zip(group.rows, rows, strict=True)):
+        for place, (n, (score, (outcome, rules, sampled))) in enumerate(zip(group.rows, rows, strict=True)):
             transaction, source = new[n]
             found[n] = Decision(
                 transaction=transaction,
                 source=source,
                 history=tuple(own[n]),
                 fingerprint=group.fingerprint,
-                scores=() if value is None else (Score(version, value),),
+                scores=() if score is None else (score,),
                 policy_version=state.policy.version,
                 outcome=outcome,
                 reasons=rules + reasons.get(place, ()),
@@ -66,6 +67,7 @@ def decisions(
                 other_histories=tuple([DeclaredHistory(name, tuple(pasts[name][n])) for name in others]),
                 assignment=assignment,
                 route=group.route,
+                sample_per_mille=sampled,
             )
     return [each for each in found if each is not None], answered
 
@@ -74,7 +76,7 @@ def _explained(
     state: State,
     model: Model,
     groups: Sequence[Group],
-    judged: Sequence[Sequence[Judged]],
+    judged: Sequence[Sequence[Row]],
     columns: Mapping[str, ModelColumns],
 ) -> list[dict[int, Features]]:
     """The features that raised each alert's score most, by its place in its group, as the version that decided says.
@@ -85,7 +87,7 @@ def _explained(
     names: list[Sequence[str]] = []
     where: list[tuple[int, list[int]]] = []
     for at, (group, rows) in enumerate(zip(groups, judged, strict=True)):
-        alerting = [n for n, (_, outcome, _) in enumerate(rows) if outcome is not Outcome.APPROVE]
+        alerting = [n for n, (_, ruled) in enumerate(rows) if ruled.outcome is not Outcome.APPROVE]
         if group.scored is not None and alerting:
             inputs = columns[group.fingerprint].take(np.array([group.rows[n] for n in alerting]))
             names.append(state.histories[group.fingerprint].declaration.feature_names)

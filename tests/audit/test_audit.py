@@ -19,17 +19,20 @@ from audit.causes import Cause
 from audit.selection import Sample
 from plumbline import transaction as transactions
 from plumbline.cli import main as cli
-from plumbline.decision import Decision, Outcome, Score
-from plumbline.journal import Conflict, LabelApplied, Rejected
+from plumbline.decision import LET_THROUGH, Decision, Outcome, Score, Source
+from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
+from plumbline.policy import DEFAULT_POLICY, Policy, VersionThresholds, digest
+from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
 from streaming.backfill import backfill
+from streaming.batch import Message, process
 from streaming.keep import keep
 from streaming.known import Known
 from streaming.model import Model
 from streaming.state import State
 from tests.declared_model import declared_models
 from tests.fakes import NOW, Clock, FakeClient, fake_model, payment, raw, told
-from tests.recorded import account_of, decided, keep_in, records, small_stream, write_to_kafka
+from tests.recorded import Recorded, account_of, decided, keep_in, records, small_stream, write_to_kafka
 
 pytestmark = pytest.mark.slow
 
@@ -413,6 +416,48 @@ def test_a_policy_of_the_same_name_is_the_one_that_was_in_force(audited, served)
     messages = first.messages | {(topic, offset + 20): raw for (topic, offset), raw in second.messages.items()}
     code, found, _ = audited(type(first)(first.prefix, first.entries + moved, messages))
     assert (code, found["different"], found["compared"]) == (cli.DONE, 0, 40)
+
+
+def test_a_sample_and_thresholds_of_a_version_are_computed_again_to_the_bit(audited, served):
+    own = VersionThresholds(version=1, review_at=0.0, decline_at=0.0)
+    policy = Policy(version="p", thresholds=(own,), sample_per_mille=100, sample_salt="a salt of sixteen letters")
+    of = decided(State(Known(1000)), served, [([raw(payment(n)) for n in range(60)], [])], policy=policy)
+    drawn = [n for n in of.at(Decision) if LET_THROUGH in of.entries[n].reasons]
+    assert 0 < len(drawn) < 20
+    code, found, error = audited(of)
+    assert (code, found["different"], found["compared"]) == (cli.DONE, 0, 60), error
+    let, kept = drawn[0], next(n for n in of.at(Decision) if n not in drawn)
+    code, found, _ = audited(
+        of.with_entries(
+            {
+                let: msgspec.structs.replace(of.entries[let], outcome=Outcome.DECLINE),
+                kept: msgspec.structs.replace(of.entries[kept], sample_per_mille=0),
+            }
+        )
+    )
+    assert code == cli.FAILED
+    assert set(shown(found)[of.entries[let].transaction.transaction_id]) == {("outcome", "outcome")}
+    assert set(shown(found)[of.entries[kept].transaction.transaction_id]) == {("outcome", "let through")}
+
+
+def test_a_policy_that_was_rightly_refused_is_no_difference_and_one_that_was_not_is(audited):
+    def written(replaces):
+        state, model = State(Known(100), policy=DEFAULT_POLICY), fake_model(FakeClient())
+        first = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW)
+        message = Message(
+            Source("bank.control", 0, 0, NOW // 1000), encode_policy(Policy(version="q", replaces=replaces))
+        )
+        entries = process(state, model, control=[message], now_us=NOW).entries
+        return Recorded("bank.", [first, *entries], {("bank.control", 0): message.raw})
+
+    for replaces, kind in (("0" * 16, Rejected), (digest(DEFAULT_POLICY), ControlApplied)):
+        of = written(replaces)
+        assert isinstance(of.entries[1], kind)
+        code, found, error = audited(of)
+        assert (code, found["different"], found["intake_compared"]) == (cli.DONE, 0, 2), error
+    taken = ControlApplied(policy=Policy(version="q", replaces="0" * 16), source=of.entries[1].source, journaled_at=NOW)
+    code, found, _ = audited(written("0" * 16).with_entries({1: taken}))
+    assert (code, [each["layer"] for each in found["differences"]]) == (cli.FAILED, ["intake"])
 
 
 @pytest.mark.parametrize(

@@ -56,13 +56,14 @@ def honest(rows: int) -> tuple[list[tuple[int, Decision]], np.ndarray]:
     features = strongest(SumModel().call("explain", given)["effects"], FEATURE_NAMES)
     decisions = []
     for n, (transaction, score) in enumerate(zip(transactions, scores, strict=True)):
-        outcome, reasons = decide(transaction, score, DEFAULT_POLICY)
+        answered = Score(1, score)
+        outcome, reasons, _ = decide(transaction, answered, DEFAULT_POLICY)
         decision = Decision(
             transaction=transaction,
             source=Source("transactions", 0, n, NOW // 1000),
             history=tuple(history[n].tolist()),
             fingerprint=fingerprint(),
-            scores=(Score(1, score),),
+            scores=(answered,),
             policy_version=DEFAULT_POLICY.version,
             outcome=outcome,
             reasons=reasons + (features[n] if outcome is not Outcome.APPROVE else ()),
@@ -139,7 +140,7 @@ def test_a_policy_that_the_journal_never_introduced_is_a_difference() -> None:
 
 def test_a_decision_without_a_score_is_counted_apart_and_its_outcome_still_compared() -> None:
     transaction = honest(20)[0][7][1].transaction
-    outcome, _ = decide(transaction, None, DEFAULT_POLICY)
+    outcome = decide(transaction, None, DEFAULT_POLICY).outcome
     report = tampered(7, scores=(), outcome=outcome, reasons=(MODEL_UNAVAILABLE,))
     assert report.decisions_different == 0
     assert (report.unscored, report.compared["score"], report.compared["outcome"]) == (1, 19, 20)
@@ -261,7 +262,7 @@ def test_only_an_alert_that_was_scored_can_name_features() -> None:
     (told,) = with_reasons(at, stray).differences
     assert (told.layer, told.name, told.recomputed) == ("reasons", "amount_log", "none")
     transaction = honest(20)[0][at][1].transaction
-    outcome, _ = decide(transaction, None, DEFAULT_POLICY)
+    outcome = decide(transaction, None, DEFAULT_POLICY).outcome
     report = tampered(at, scores=(), outcome=outcome, reasons=(MODEL_UNAVAILABLE, stray))
     assert [(each.layer, each.name) for each in report.differences] == [("reasons", "amount_log")]
 

@@ -4,13 +4,23 @@ import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from plumbline.decision import MODEL_UNAVAILABLE, Outcome, Reason
+from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, Outcome, Reason, Score
 from plumbline.errors import InvalidControl
-from plumbline.policy import DEFAULT_POLICY, Policy, decide, encode, parse
+from plumbline.policy import (
+    DEFAULT_POLICY,
+    Policy,
+    VersionThresholds,
+    decide,
+    digest,
+    encode,
+    parse,
+    require_replaced,
+)  # fmt: skip
 from plumbline.transaction import Transaction
 
 TRANSACTION = Transaction(
@@ -29,12 +39,23 @@ NO_DEVICE = Transaction(
     **{**{name: getattr(TRANSACTION, name) for name in TRANSACTION.__struct_fields__}, "device_id": ""}
 )
 
-scores = st.none() | st.floats(0, 1, width=32)
+SALT = "a salt of sixteen letters or more"
+
+numbers = st.floats(0, 1, width=32)
+
+
+def scored(value: float | None, version: int = 1) -> Score | None:
+    return None if value is None else Score(version, value)
+
+
+scores = st.none() | st.builds(Score, st.integers(1, 3), numbers)
+pairs = st.tuples(st.floats(0, 2), st.floats(0, 2)).map(sorted)
 
 
 @st.composite
 def policies(draw: st.DrawFn) -> Policy:
-    review_at, decline_at = sorted([draw(st.floats(0, 2)), draw(st.floats(0, 2))])
+    review_at, decline_at = draw(pairs)
+    own = draw(st.dictionaries(st.integers(1, 3), pairs, max_size=3))
     return Policy(
         version="p-1",
         review_at=review_at,
@@ -43,7 +64,12 @@ def policies(draw: st.DrawFn) -> Policy:
         declined_accounts=draw(st.frozensets(st.sampled_from(["a-1", "a-2"]))),
         declined_merchants=draw(st.frozensets(st.sampled_from(["m-1", "m-2"]))),
         declined_devices=draw(st.frozensets(st.sampled_from(["d-1", "d-2"]))),
-    )
+        thresholds=tuple(VersionThresholds(version=each, review_at=low, decline_at=high)
+                         for each, (low, high) in own.items()),
+        sample_per_mille=draw(st.integers(0, 100)),
+        sample_salt=draw(st.text("abc", min_size=16, max_size=20)),
+        sample_amount_max_minor=draw(st.none() | st.integers(0, 10_000)),
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -58,32 +84,37 @@ def policies(draw: st.DrawFn) -> Policy:
     ],
 )
 def test_a_score_at_a_threshold_has_passed_it(score: float, outcome: Outcome) -> None:
-    assert decide(TRANSACTION, score, DEFAULT_POLICY) == (outcome, ())
+    assert decide(TRANSACTION, scored(score), DEFAULT_POLICY) == (outcome, (), 0)
 
 
 @pytest.mark.parametrize("score", [None, math.nan])
 def test_without_a_score_the_answer_is_review_and_says_so(score: float | None) -> None:
-    assert decide(TRANSACTION, score, DEFAULT_POLICY) == (Outcome.REVIEW, (MODEL_UNAVAILABLE,))
+    assert decide(TRANSACTION, scored(score), DEFAULT_POLICY) == (Outcome.REVIEW, (MODEL_UNAVAILABLE,), 0)
 
 
 @given(policies())
 def test_nothing_is_approved_without_a_score(policy: Policy) -> None:
-    outcome, reasons = decide(TRANSACTION, None, policy)
+    outcome, reasons, _ = decide(TRANSACTION, None, policy)
     assert outcome > Outcome.APPROVE
     assert MODEL_UNAVAILABLE in reasons
 
 
-@given(policies(), st.floats(0, 1, width=32), st.floats(0, 1, width=32))
-def test_a_higher_score_never_has_a_milder_outcome(policy: Policy, one: float, other: float) -> None:
+@given(policies(), numbers, numbers, st.integers(1, 4))
+def test_a_higher_score_never_has_a_milder_outcome_but_for_the_sample(
+    policy: Policy, one: float, other: float, version: int
+) -> None:
     low, high = sorted([one, other])
-    assert decide(TRANSACTION, low, policy)[0] <= decide(TRANSACTION, high, policy)[0]
+    mild, severe = (decide(TRANSACTION, scored(each, version), policy) for each in (low, high))
+    assert mild.outcome <= severe.outcome or LET_THROUGH in severe.reasons
+    assert LET_THROUGH not in severe.reasons or severe.outcome is Outcome.REVIEW, "never an approval"
 
 
 @given(policies(), scores)
-def test_rules_only_make_the_outcome_more_severe(policy: Policy, score: float | None) -> None:
-    bare = Policy(version="bare", review_at=policy.review_at, decline_at=policy.decline_at)
-    with_rules, reasons = decide(TRANSACTION, score, policy)
-    without_rules, _ = decide(TRANSACTION, score, bare)
+def test_rules_only_make_the_outcome_more_severe(policy: Policy, score: Score | None) -> None:
+    nobody = {"declined_accounts": frozenset(), "declined_merchants": frozenset(), "declined_devices": frozenset()}
+    bare = msgspec.structs.replace(policy, review_amount_minor=None, **nobody)
+    with_rules, reasons, _ = decide(TRANSACTION, score, policy)
+    without_rules, _, _ = decide(TRANSACTION, score, bare)
     assert with_rules >= without_rules
     if with_rules > without_rules:
         assert any(reason.kind == "rule" for reason in reasons)
@@ -99,12 +130,52 @@ def test_rules_only_make_the_outcome_more_severe(policy: Policy, score: float | 
     ],
 )
 def test_a_rule_that_hits_is_named(changes: dict[str, Any], outcome: Outcome, code: str) -> None:
-    assert decide(TRANSACTION, 0.0, Policy(version="p", **changes)) == (outcome, (Reason("rule", code),))
+    ruled = decide(TRANSACTION, Score(1, 0.0), Policy(version="p", **changes))
+    assert ruled == (outcome, (Reason("rule", code),), 0)
 
 
 def test_an_absent_device_is_on_no_list() -> None:
     policy = Policy(version="p", declined_devices=frozenset({""}))
-    assert decide(NO_DEVICE, 0.0, policy) == (Outcome.APPROVE, ())
+    assert decide(NO_DEVICE, Score(1, 0.0), policy) == (Outcome.APPROVE, (), 0)
+
+
+THREE = Policy(
+    version="p",
+    review_at=0.5,
+    decline_at=0.9,
+    thresholds=(
+        VersionThresholds(version=2, review_at=0.1, decline_at=0.2),
+        VersionThresholds(version=3, review_at=2.0, decline_at=2.0),
+    ),
+)
+
+
+@pytest.mark.parametrize(
+    ("version", "value", "outcome"),
+    [
+        (1, 0.15, Outcome.APPROVE),
+        (1, 0.6, Outcome.REVIEW),
+        (2, 0.05, Outcome.APPROVE),
+        (2, 0.15, Outcome.REVIEW),
+        (2, 0.6, Outcome.DECLINE),
+        (3, 1.0, Outcome.APPROVE),
+    ],
+)
+def test_a_version_that_decides_has_its_own_thresholds_and_the_others_the_policy_s(
+    version: int, value: float, outcome: Outcome
+) -> None:
+    assert decide(TRANSACTION, Score(version, value), THREE).outcome is outcome
+
+
+def test_a_policy_is_refused_where_another_one_than_it_replaces_is_in_force() -> None:
+    require_replaced(Policy(version="p"), None)
+    next_one = Policy(version="q", replaces=digest(THREE))
+    require_replaced(next_one, THREE)
+    other = msgspec.structs.replace(THREE, declined_accounts=frozenset({"a-1"}))
+    with pytest.raises(InvalidControl, match=f"the policy in force, p with digest {digest(other)}"):
+        require_replaced(next_one, other)
+    with pytest.raises(InvalidControl, match="of which there is none"):
+        require_replaced(next_one, None)
 
 
 def test_a_policy_whose_review_is_harder_to_reach_than_decline_cannot_be_made() -> None:
@@ -125,6 +196,10 @@ def test_a_policy_survives_the_control_topic(policy: Policy) -> None:
         ({"declined_accounts": ["a b"]}, "declined_accounts", "a list, each entry 1 to 64 printable ASCII"),
         ({"review_amount_minor": -1}, "review_amount_minor", "an integer from 0"),
         ({"approve_all": True}, "approve_all", "no such field"),
+        ({"sample_per_mille": 101, "sample_salt": SALT}, "sample_per_mille", "an integer from 0 to 100"),
+        ({"sample_per_mille": 1, "sample_salt": "short"}, "record", "sample_salt has 5 characters"),
+        ({"thresholds": [{"version": 2, "review_at": 0.5, "decline_at": 0.4}]}, "record", "expected at most"),
+        ({"thresholds": [{"version": 2, "review_at": 0.5, "decline_at": 0.6}] * 2}, "record", "each version once"),
         ({"type": "assignment"}, "type", "one of policy"),
     ],
 )

@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
 from observe.metrics import Metrics
 from plumbline import journal
-from plumbline.decision import MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
+from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
 from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
-from plumbline.policy import DEFAULT_POLICY, Policy
+from plumbline.policy import DEFAULT_POLICY, Policy, digest
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
 from streaming.batch import Batch, Message, model_columns, process
@@ -171,6 +171,22 @@ def test_a_policy_is_in_force_in_its_own_batch(scene):
     control, decision = scene.take([raw(payment(1))], control=[encode_policy(policy)])
     assert (control.policy, control.source.topic) == (policy, "control")
     assert (decision.policy_version, decision.outcome) == ("strict", Outcome.DECLINE)
+
+
+def test_a_policy_lets_some_declines_through_and_one_that_replaces_another_is_refused_where_that_is_gone(scene):
+    sampling = Policy(
+        version="sampling", review_at=0.0, decline_at=0.0, sample_per_mille=100, sample_salt="a salt of sixteen letters"
+    )
+    entries = scene.take([raw(payment(n)) for n in range(100)], control=[encode_policy(sampling)])[1:]
+    drawn = [each for each in entries if each.outcome is Outcome.REVIEW]
+    assert 2 <= len(drawn) <= 25
+    assert {each.outcome for each in entries} == {Outcome.REVIEW, Outcome.DECLINE}
+    assert {each.sample_per_mille for each in entries} == {100}
+    assert all(LET_THROUGH in each.reasons for each in drawn)
+    heir = Policy(version="heir", replaces=digest(sampling))
+    first, second = scene.take(control=[encode_policy(heir), encode_policy(heir)])
+    assert first.policy == heir
+    assert all(each in second.error for each in ("replaces", "heir with digest"))
 
 
 @pytest.mark.parametrize(
