@@ -4,7 +4,8 @@
 function of that name there, or the Typer `app` there when the verb is a group. So `plumbline --help` imports no verb.
 
 Results go to standard output, progress and logs to standard error.
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage; 75 (as sysexits' EX_TEMPFAIL) of `retrain` and `train` that were
+told to stop, or met a part that is away: the same command goes on.
 """
 
 import functools
@@ -27,6 +28,7 @@ VERBS: Final[dict[str, str]] = {
     "backfill": "Fold an archive into the first snapshot of history.",
     "declaration": "Print the feature declaration, or check one in a file.",
     "train": "Train a model on an archive and export it.",
+    "retrain": "Make the next candidate of what is known by now.",
     "models": "The registry of model versions, and their releases.",
     "serve": "Serve models over TensorFlow Serving's protocol.",
     "play": "Send an archive or a simulation to the transactions topic.",
