@@ -100,6 +100,10 @@ class RateExceeded(Retryable):
     """A key was used more often than it may be; nothing was done."""
 
 
+class Preempted(Retryable):
+    """Work that was told to stop, and did where it can go on: start it again."""
+
+
 class NotFound(PlumblineError):
     """The thing named does not exist here."""
 

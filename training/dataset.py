@@ -1,7 +1,7 @@
-"""Rows to train and to test on: raw columns, history, and the truth as it was known at a moment; then tf.data."""
+"""Rows to train and to test on: raw columns, history, and the truth as it was known at a moment; then examples."""
 
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from features.analysis import Columns, raw_columns
 from features.declaration import DECLARATION
 from features.grammar import RAW_INTEGERS, RAW_STRINGS, Declaration
 from features.pieces import read_history
-from plumbline.errors import InvalidArchive
+from plumbline.errors import Invalid, InvalidArchive
 from training.windows import Days
 
 Tensor = Any
@@ -26,22 +26,52 @@ Transform = Callable[[dict[str, Tensor]], dict[str, Tensor]]
 _COLUMNS: Final = ("sequence", "transaction_id", "account_id", *RAW_INTEGERS, *RAW_STRINGS)
 TRANSFORM_ROWS: Final = 8192
 ROWS_A_GROUP: Final = 65_536
+WEIGHT: Final = "weight"
+"""Column of a rows file that says how many rows a row stands for; rows without it stand for themselves."""
+
+
+class InvalidExamples(Invalid):
+    """Columns that are no table of examples."""
 
 
 @dataclass(frozen=True, slots=True)
 class Examples:
-    """n rows as the network takes them: float32 [n, numbers], int32 [n, categories], and the truth float32 [n]."""
+    """n rows as the network takes them: float32 [n, numbers], int32 [n, categories], and the truth float32 [n].
+
+    weights: float32 [n], above 0, how many rows each one stands for (1 / the probability with which it came to be
+    labelled); ones when not given. Raises InvalidExamples.
+    """
 
     numbers: npt.NDArray[np.float32]
     categories: npt.NDArray[np.int32]
     frauds: npt.NDArray[np.float32]
+    weights: npt.NDArray[np.float32] = None  # type: ignore[assignment]  # never None once it is made
+
+    def __post_init__(self) -> None:
+        if self.weights is None:
+            object.__setattr__(self, "weights", np.ones(len(self.frauds), np.float32))
+        lengths = {each.name: len(getattr(self, each.name)) for each in fields(self)}
+        if len(set(lengths.values())) != 1:
+            raise InvalidExamples("examples", "columns", lengths, "columns of one length")
+        fine = (self.weights > 0) & np.isfinite(self.weights)
+        if not fine.all():
+            at = int(np.argmin(fine))
+            raise InvalidExamples(f"row {at}", "weight", float(self.weights[at]), "a finite number above 0")
 
     def __len__(self) -> int:
         return len(self.frauds)
 
     def take(self, rows: slice) -> "Examples":
         """A range of rows."""
-        return Examples(self.numbers[rows], self.categories[rows], self.frauds[rows])
+        return Examples(self.numbers[rows], self.categories[rows], self.frauds[rows], self.weights[rows])
+
+    def number(self, index: int) -> npt.NDArray[np.float32]:
+        """One column of the numbers, float32 [n]."""
+        return self.numbers[:, index]
+
+    def category(self, index: int) -> npt.NDArray[np.int32]:
+        """One column of the categories, int32 [n]."""
+        return self.categories[:, index]
 
 
 def frauds_known(archive: Archive, before_us: int | None) -> set[str]:
@@ -99,33 +129,32 @@ def row_batches(
             yield raw_columns(batch, declaration), batch
 
 
-def examples(file: Path, transform: Transform, declaration: Declaration = DECLARATION) -> Examples:
-    """All rows of a file through the exported transform, the very graph that serves."""
-    numbers, categories, frauds = [], [], []
-    for columns, batch in row_batches(file, declaration):
-        features = transform({name: tf.constant(column) for name, column in columns.items()})
-        numbers.append(np.stack([features[each.name].numpy() for each in declaration.numbers], axis=1))
-        indices = [features[each.name].numpy().astype(np.int32) for each in declaration.categories]
-        categories.append(np.stack(indices, axis=1))
-        frauds.append(np.asarray(batch.column("fraud"), dtype=np.float32))
-    return Examples(np.concatenate(numbers), np.concatenate(categories), np.concatenate(frauds))
+def transformed(
+    files: Iterable[Path], transform: Transform, declaration: Declaration = DECLARATION
+) -> Iterator[Examples]:
+    """The rows of files in order, a batch at a time, through the exported transform, the very graph that serves.
 
-
-def batched(rows: Examples, batch_rows: int, seed: int | None) -> Any:
-    """A tf.data.Dataset of ((numbers, categories), truth); in a new order every epoch when a seed is given.
-
-    Rows lie in memory as tensors; only their numbers are shuffled.
+    files: Parquet, as write_rows makes them; a column `weight` is taken where there is one.
     """
-    numbers, categories = tf.constant(rows.numbers), tf.constant(rows.categories)
-    frauds = tf.constant(rows.frauds)[:, None]
-    order = tf.data.Dataset.range(len(rows))
-    if seed is not None:
-        order = order.shuffle(len(rows), seed=seed, reshuffle_each_iteration=True)
+    for file in files:
+        for columns, batch in row_batches(file, declaration):
+            features = transform({name: tf.constant(column) for name, column in columns.items()})
+            indices = [features[each.name].numpy().astype(np.int32) for each in declaration.categories]
+            weighed = batch.schema.get_field_index(WEIGHT) >= 0
+            yield Examples(
+                np.stack([features[each.name].numpy() for each in declaration.numbers], axis=1),
+                np.stack(indices, axis=1),
+                np.asarray(batch.column("fraud"), dtype=np.float32),
+                np.asarray(batch.column(WEIGHT) if weighed else np.ones(batch.num_rows), dtype=np.float32),
+            )
 
-    def gathered(at: Tensor) -> tuple[tuple[Tensor, Tensor], Tensor]:
-        return (tf.gather(numbers, at), tf.gather(categories, at)), tf.gather(frauds, at)
 
-    parts = order.batch(batch_rows, drop_remainder=seed is not None and len(rows) >= batch_rows)
-    options = tf.data.Options()
-    options.experimental_distribute.auto_shard_policy = tf.data.experimental.AutoShardPolicy.DATA
-    return parts.map(gathered, num_parallel_calls=tf.data.AUTOTUNE).prefetch(tf.data.AUTOTUNE).with_options(options)
+def examples(file: Path, transform: Transform, declaration: Declaration = DECLARATION) -> Examples:
+    """All rows of a file through the exported transform, in memory."""
+    return joined(transformed([file], transform, declaration))
+
+
+def joined(parts: Iterable[Examples]) -> Examples:
+    """Parts one behind the other; one or more."""
+    listed = list(parts)
+    return Examples(*(np.concatenate([getattr(part, each.name) for part in listed]) for each in fields(Examples)))

@@ -92,7 +92,7 @@ class Whole(keras.Model):
     """Tokens and head over rows padded to a multiple of 64: what chooses an epoch is to the bit what will serve."""
 
     def __init__(self, tokens: keras.Model, head: keras.Model) -> None:
-        super().__init__(name="plumbline")
+        super().__init__(name="plumbline", dtype="float32")  # parts of it may compute in less
         self.tokens, self.head = tokens, head
 
     def call(self, inputs: Sequence[Tensor], training: bool = False) -> Tensor:
@@ -160,14 +160,14 @@ class NumberTokens(keras.layers.Layer):
         rows = tf.shape(steps)[0]
         steps = tf.pad(steps, [[0, 0], [0, self.groups * self.together - self.count], [0, 0]])
         inner, outer = self.together * self.length, self.together * self.width
-        apart = np.eye(self.together, dtype=np.float32)[None, :, None, :, None]
-        matrices = tf.reshape(tf.expand_dims(self.kernel, 3) * apart, [self.groups, inner, outer])
+        apart = tf.cast(np.eye(self.together, dtype=np.float32)[None, :, None, :, None], steps.dtype)
+        matrices = tf.reshape(tf.cast(tf.expand_dims(self.kernel, 3), steps.dtype) * apart, [self.groups, inner, outer])
         flat = tf.reshape(steps, [rows, self.groups * inner])
         products = [
             tf.matmul(flat[:, group * inner : (group + 1) * inner], matrices[group]) for group in range(self.groups)
         ]
         tokens = tf.reshape(tf.concat(products, axis=1), [rows, self.groups * self.together, self.width])
-        return tf.nn.relu(tokens[:, : self.count] + self.bias)
+        return tf.nn.relu(tokens[:, : self.count] + tf.cast(self.bias, steps.dtype))
 
     def get_config(self) -> dict[str, Any]:
         """Width and seed."""
@@ -197,7 +197,7 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
 
     numbers = keras.Input([edges.shape[0]], dtype="float32", name="numbers")
     categories = keras.Input([len(vocabulary_sizes)], dtype="int32", name="categories")
-    embedded = NumberTokens(shape.token, next(seeds), name="number_tokens")(Steps(edges)(numbers))
+    embedded = NumberTokens(shape.token, next(seeds), name="number_tokens")(Steps(edges, dtype="float32")(numbers))
     parts = [embedded]
     for index, size in enumerate(vocabulary_sizes):
         one_hot = keras.ops.one_hot(categories[:, index], size + 1, dtype="float32")
@@ -225,6 +225,6 @@ def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, sh
         blocks.append(dense(shape.width, activation="relu"))
         hidden = keras.layers.Add()([hidden, dropout(blocks[-1](hidden))])
     odds = math.log(fraud_rate / (1 - fraud_rate))
-    logit = dense(1, bias_initializer=keras.initializers.Constant(odds), name="logit")
+    logit = dense(1, bias_initializer=keras.initializers.Constant(odds), dtype="float32", name="logit")
     head = keras.Model(read, logit(hidden), name="head")
     return Network(tokens, head, Whole(tokens, head), HeadLayers(tuple(first), tuple(blocks), logit))

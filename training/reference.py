@@ -23,11 +23,12 @@ from features.reference import (
 )
 from training.dataset import Examples
 from training.metrics import Array
+from training.shards import Shards
 from training.windows import Windows
 
 
 def make_reference(
-    rows: Path, learnable: Examples, analysis: Path, scores: Array, windows: Windows, declaration: Declaration
+    rows: Path, learnable: Examples | Shards, analysis: Path, scores: Array, windows: Windows, declaration: Declaration
 ) -> Reference:
     """The reference of a version.
 
@@ -36,9 +37,9 @@ def make_reference(
     """
     vocabularies = tft.TFTransformOutput(str(analysis))
     values: dict[str, Array] = {
-        each.name: learnable.numbers[:, index] for index, each in enumerate(declaration.numbers)
+        each.name: learnable.number(index) for index, each in enumerate(declaration.numbers)
     }
-    values |= {each.name: learnable.categories[:, index] for index, each in enumerate(declaration.categories)}
+    values |= {each.name: learnable.category(index) for index, each in enumerate(declaration.categories)}
     found = []
     for feature in declaration.features:
         mine = values[feature.name]
