@@ -2,8 +2,8 @@
 
     FOLDER/step-000001000.npz   arrays by name, and `meta`, JSON: whose fit this is, and where it stood
 
-A file is written under another name, forced to the disk, and then given its own at one stroke, so that a kill leaves the
-one before. Two are kept, since a disk may lose what it said was safe: the newest that can be read counts.
+A file is written under another name, forced to the disk, and then given its own at one stroke, so that a kill leaves
+the one before. Two are kept, since a disk may lose what it said was safe: the newest that can be read counts.
 """
 
 import contextlib
@@ -56,8 +56,8 @@ def write_checkpoint(folder: Path, step: int, found: Checkpoint) -> Path:
         before = files(folder)
         kept = f"the one before, {before[-1].name}, stays" if before else "there is none before it"
         raise Refused(
-            f"the checkpoint of step {step} cannot be written to {folder}: {error.strerror or error}; {kept}: make room "
-            "and start the training again"
+            f"the checkpoint of step {step} cannot be written to {folder}: {error.strerror or error}; {kept}: "
+            "make room and start the training again"
         ) from error
     for old in files(folder)[:-KEPT]:
         old.unlink(missing_ok=True)

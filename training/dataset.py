@@ -1,7 +1,7 @@
 """Rows to train and to test on: raw columns, history, and the truth as it was known at a moment; then examples."""
 
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
@@ -34,6 +34,9 @@ class InvalidExamples(Invalid):
     """Columns that are no table of examples."""
 
 
+_UNWEIGHTED: Final = np.empty(0, np.float32)
+
+
 @dataclass(frozen=True, slots=True)
 class Examples:
     """n rows as the network takes them: float32 [n, numbers], int32 [n, categories], and the truth float32 [n].
@@ -45,10 +48,10 @@ class Examples:
     numbers: npt.NDArray[np.float32]
     categories: npt.NDArray[np.int32]
     frauds: npt.NDArray[np.float32]
-    weights: npt.NDArray[np.float32] = None  # type: ignore[assignment]  # never None once it is made
+    weights: npt.NDArray[np.float32] = field(default_factory=lambda: _UNWEIGHTED)
 
     def __post_init__(self) -> None:
-        if self.weights is None:
+        if self.weights is _UNWEIGHTED:
             object.__setattr__(self, "weights", np.ones(len(self.frauds), np.float32))
         lengths = {each.name: len(getattr(self, each.name)) for each in fields(self)}
         if len(set(lengths.values())) != 1:

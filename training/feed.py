@@ -3,8 +3,8 @@
     shards in the epoch's order ─ interleaved reads ─► bytes ─ 16 at a time ─► records [65536, W] ─ mixed ─►
     records [batch, W] ─ cut into columns ─► numbers, categories, frauds, weights ─ prefetched
 
-No row is handled by itself: what costs time is the copy of its bytes. A feed can begin at any batch of an epoch, and then
-reads no more of what came before than the chunk it begins in.
+No row is handled by itself: what costs time is the copy of its bytes. A feed can begin at any batch of an epoch, and
+then reads no more of what came before than the chunk it begins in.
 """
 
 from typing import Any, Final
@@ -22,8 +22,8 @@ READERS: Final = 8
 def training_batches(shards: Shards, rows: slice, batch_rows: int, seed: int, epoch: int, skipped: int = 0) -> Any:
     """A tf.data.Dataset of the batches of an epoch (from 0), without the first `skipped` of them.
 
-    Each is numbers float32 [batch, K], categories int32 [batch, C], frauds and weights float32 [batch]. Rows that do not
-    fill a batch are left out; which ones differs from epoch to epoch.
+    Each is numbers float32 [batch, K], categories int32 [batch, C], frauds and weights float32 [batch]. Rows that do
+    not fill a batch are left out; which ones differs from epoch to epoch.
     """
     pieces = shuffled(shards.shard_rows, rows, seed, epoch)
     chunk, ahead = place_of(pieces, skipped * batch_rows)

@@ -1,15 +1,15 @@
 """Fitting the network: epochs over the shards, what each was worth, and where to go on after a kill.
 
-Whatever the next step depends on is in a checkpoint: weights, optimiser, state of dropout, the batch to be read next, the
-losses so far, the best weights and how long ago they were the best. So a fit that was killed at any step and started
-again ends with the same bits as one that was not (on CPU, with equal seed, devices and data).
+Whatever the next step depends on is in a checkpoint: weights, optimiser, state of dropout, the batch to be read next,
+the losses so far, the best weights and how long ago they were the best. So a fit that was killed at any step and
+started again ends with the same bits as one that was not (on CPU, with equal seed, devices and data).
 """
 
 import contextlib
 import random
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, Final
@@ -18,53 +18,24 @@ import keras
 import numpy as np
 import tensorflow as tf
 
-from plumbline.errors import Invalid, Preempted, Refused
+from plumbline.errors import Preempted, Refused
+from training.calibration import UNCALIBRATED, Calibration, fit_calibration
 from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.dataset import Examples
 from training.feed import training_batches
 from training.fitting_log import FitLog
 from training.held_out import HeldOut
-from training.loop import POLICIES, Loop
-from training.model import Network, Shape, build, edges_of
-from training.placed import strategy as strategy
+from training.loop import Loop
+from training.model import Network, build, edges_of
+from training.placed import strategy
+from training.recipe import Recipe, batch_of, computing, divided, identity, optimizer_of, schedule_of
 from training.shards import Shards, write_shards
 
-WARM_UP: Final = 0.1
-VALIDATION_FRAUDS: Final = 200
-"""With fewer, a validation slice says less than it costs: then every row trains, and the schedule ends the fit."""
+__all__ = ["Fitted", "OnEpoch", "Progress", "Recipe", "Tell", "fit", "strategy"]
+
 STEPS_A_CALL: Final = 32
 EVERY_STEPS: Final = 1000
 """Steps between two checkpoints, beside the one at the end of every epoch."""
-
-
-class InvalidRecipe(Invalid):
-    """A way of fitting that does not exist."""
-
-
-@dataclass(frozen=True, slots=True)
-class Recipe:
-    """How a network is fitted; the global batch is the same on any number of devices.
-
-    precision: of products in training, float32, bfloat16 or float16; what is exported computes in float32.
-    """
-
-    shape: Shape = field(default_factory=Shape)
-    epochs: int = 8
-    batch_rows: int = 512
-    learning_rate: float = 2e-3
-    weight_decay: float = 0.1
-    validation_share: float = 0.1
-    patience: int = 4
-    seed: int = 0
-    precision: str = "float32"
-
-    def __post_init__(self) -> None:
-        if self.precision not in POLICIES:
-            raise InvalidRecipe("recipe", "precision", self.precision, ", ".join(POLICIES))
-        if not 0 <= self.validation_share < 1:
-            raise InvalidRecipe("recipe", "validation_share", self.validation_share, "0 or more, below 1")
-        if min(self.epochs, self.batch_rows) < 1:
-            raise InvalidRecipe("recipe", "epochs, batch_rows", (self.epochs, self.batch_rows), "1 or more")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,13 +43,15 @@ class Fitted:
     """A fitted network, in plain float32 variables outside any strategy; its losses by epoch; what the fit took.
 
     steps: taken by this process, in `seconds` of which `waiting_seconds` went by until rows had come and
-    `saving_seconds` for checkpoints. best_epoch: whose weights these are, from 1; None when nothing was held out.
+    `saving_seconds` for checkpoints. best_epoch: whose weights these are, from 1; None when nothing
+    was held out. calibration: by the held-out rows.
     """
 
     network: Network
     losses: tuple[float, ...]
     validation_losses: tuple[float, ...]
     best_epoch: int | None = None
+    calibration: Calibration = UNCALIBRATED
     steps: int = 0
     batch_rows: int = 0
     seconds: float = 0.0
@@ -174,29 +147,27 @@ class _Fit:
     ) -> None:  # fmt: skip
         self.shards, self.recipe, self.placed = shards, recipe, placed
         self.folder, self.every_steps = checkpoints, every_steps
-        self.learn, self.check = _divided(shards, recipe)
+        self.learn, self.check = divided(shards, recipe)
         learn = shards.totals(self.learn)
-        rows, replicas = self.learn.stop, placed.num_replicas_in_sync
+        rows, replicas = int(self.learn.stop), int(placed.num_replicas_in_sync)
         if not 0 < learn.frauds < rows:
             raise Refused(f"{rows} training rows hold {learn.frauds} frauds: train on other days")
-        self.batch_rows = _batch(recipe.batch_rows, rows, replicas)
+        self.batch_rows = batch_of(recipe.batch_rows, rows, replicas)
         self.batches = rows // self.batch_rows
         resolver = getattr(placed, "cluster_resolver", None)
         self.workers = getattr(placed.extended, "_num_workers", 1)
         self.is_chief = self.workers == 1 or resolver is None or resolver.task_id == 0
-        self.identity = _identity(shards, recipe, vocabulary_sizes, placed)
+        self.identity = identity(shards, recipe, vocabulary_sizes, placed)
         _seed_all(recipe.seed)
         edges, fraud_rate = edges_of(shards.sample(self.learn)), learn.fraud_weight / learn.weight
 
         def fresh() -> Network:
             return build(edges, vocabulary_sizes, fraud_rate, recipe.shape, recipe.seed)
 
-        with placed.scope(), _computing(recipe.precision):
+        with placed.scope(), computing(recipe.precision):
             self.network = fresh()
-            self.schedule = _schedule(recipe, self.steps)
-            optimizer = keras.optimizers.AdamW(self.schedule, weight_decay=recipe.weight_decay)
-            if recipe.precision == "float16":
-                optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+            self.schedule = schedule_of(recipe, self.steps)
+            optimizer = optimizer_of(recipe, self.schedule)
             optimizer.build(self.network.whole.trainable_variables)
         self.plain = fresh()
         self.state = [*self.network.whole.variables, *optimizer.variables]
@@ -227,8 +198,12 @@ class _Fit:
                 figures = self.close_epoch()
                 on_epoch(self.at.epoch, self.recipe.epochs, figures)
         self.plain.whole.set_weights(self.best or self.weights())
+        line = UNCALIBRATED
+        if self.held_out:
+            logits, frauds, weights = self.held_out.logits()
+            line = fit_calibration(logits, frauds > 0, weights.astype(np.float64))
         return Fitted(
-            self.plain, tuple(self.at.losses), tuple(self.at.validation_losses), self.at.best_epoch,
+            self.plain, tuple(self.at.losses), tuple(self.at.validation_losses), self.at.best_epoch, line,
             self.taken, self.batch_rows, self.at.seconds, self.waiting_seconds, self.saving_seconds,
         )  # fmt: skip
 
@@ -260,8 +235,12 @@ class _Fit:
             self.log.steps(progress, float(self.schedule(self.step)))
             if done.stopping:
                 self.save()
-                kept = f"go on from {self.folder}" if self.folder else "begin anew, as no folder for checkpoints was given"
-                raise Preempted(f"stopped after step {self.step} of {self.steps}, as it was told to: start it again, to {kept}")
+                kept = (
+                    f"go on from {self.folder}" if self.folder else "begin anew, as no folder for checkpoints was given"
+                )
+                raise Preempted(
+                    f"stopped after step {self.step} of {self.steps}, as it was told to: start it again, to {kept}"
+                )
             if self.step % self.every_steps == 0:
                 self.save()
             yield progress
@@ -334,58 +313,12 @@ class _Fit:
             mean = float(self.placed.reduce(tf.distribute.ReduceOp.MEAN, self.same(self.step), None))
             if mean != self.step:
                 raise Refused(
-                    f"this worker would go on from step {self.step}, others from another one: all workers need one folder "
-                    f"of checkpoints, and {self.folder} is not shared"
+                    f"this worker would go on from step {self.step}, others from another one: all workers need one "
+                    f"folder of checkpoints, and {self.folder} is not shared"
                 )
 
 
 REMEDY: Final = "train with a lower learning rate, or in float32; the last checkpoint is from before"
-
-
-def _divided(shards: Shards, recipe: Recipe) -> tuple[slice, slice]:
-    """The rows that train, and those that are held out."""
-    rows = len(shards)
-    first = rows - round(rows * recipe.validation_share)
-    if shards.totals(slice(first, rows)).frauds < VALIDATION_FRAUDS:
-        first = rows
-    return slice(0, first), slice(first, rows)
-
-
-def _batch(wanted: int, rows: int, replicas: int) -> int:
-    """Rows of a global batch, the same share for every replica."""
-    if rows < replicas:
-        raise Refused(f"{rows} training rows are fewer than {replicas} devices: train on one")
-    if rows < wanted:
-        return rows - rows % replicas
-    if wanted % replicas:
-        raise Refused(f"a batch of {wanted} rows cannot be shared by {replicas} devices: take as many as divide it")
-    return wanted
-
-
-def _identity(shards: Shards, recipe: Recipe, vocabulary_sizes: list[int], placed: Any) -> Mapping[str, Any]:
-    """What must be equal for a checkpoint to be this fit's, as JSON would give it back."""
-    facts = {name: value for name, value in asdict(recipe).items() if name != "shape"}
-    return {
-        **facts, "shape": asdict(recipe.shape), "examples": shards.digest, "vocabulary_sizes": list(vocabulary_sizes),
-        "devices": placed.num_replicas_in_sync, "tensorflow": tf.__version__, "numpy": np.__version__,
-    }  # fmt: skip
-
-
-def _schedule(recipe: Recipe, steps: int) -> Any:
-    return keras.optimizers.schedules.CosineDecay(
-        recipe.learning_rate * 0.05, steps, warmup_target=recipe.learning_rate, warmup_steps=int(steps * WARM_UP)
-    )
-
-
-@contextlib.contextmanager
-def _computing(precision: str) -> Iterator[None]:
-    """Layers that are made meanwhile compute in a precision; their variables are float32."""
-    before = keras.config.dtype_policy()
-    keras.config.set_dtype_policy(POLICIES[precision])
-    try:
-        yield
-    finally:
-        keras.config.set_dtype_policy(before)
 
 
 def _seed_all(seed: int) -> None:

@@ -1,4 +1,4 @@
-"""What TensorBoard shows of a fit: losses, metrics, learning rate, pace and input share, and a profile of some steps."""
+"""What TensorBoard shows of a fit: losses, metrics, learning rate, pace and input share, a profile of some steps."""
 
 import contextlib
 from collections.abc import Mapping

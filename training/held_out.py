@@ -1,4 +1,4 @@
-"""The rows that say when a network was best: scored by the plain float32 network, so by the numbers that would serve."""
+"""The rows that say when a network was best: scored by the float32 network, so by the numbers that would serve."""
 
 from typing import Any, Final
 
@@ -23,14 +23,18 @@ class HeldOut:
         self.forward = tf.function(self._forward, jit_compile=False)
 
     def __bool__(self) -> bool:
-        return self._rows.stop > self._rows.start
+        return bool(self._rows.stop > self._rows.start)
 
     def judge(self) -> tuple[float, float]:
         """Mean log-loss by weight, and average precision, of the network as it is."""
         logits, frauds, weights = self.logits()
         z = logits.astype(np.float64)
         loss = np.sum((np.logaddexp(0, z) - z * frauds) * weights, dtype=np.float64)
-        precise = average_precision(frauds > 0, z) if 0 < np.count_nonzero(frauds) < len(frauds) else np.nan
+        precise = (
+            average_precision(frauds > 0, z, weights.astype(np.float64))
+            if 0 < np.count_nonzero(frauds) < len(frauds)
+            else np.nan
+        )
         return float(loss / np.sum(weights, dtype=np.float64)), float(precise)
 
     def logits(self) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32], npt.NDArray[np.float32]]:

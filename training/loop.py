@@ -5,7 +5,7 @@ exported graph promises equal bits for a row in any batch, which XLA's own kerne
 """
 
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any
 
 import keras
 import numpy as np
@@ -15,9 +15,6 @@ import tensorflow as tf
 from training.model import Network
 
 Tensor = Any
-
-POLICIES: Final = {"float32": "float32", "bfloat16": "mixed_bfloat16", "float16": "mixed_float16"}
-"""What Keras calls a precision of training: variables, losses and logits stay float32."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,8 @@
-"""In which order an epoch reads the rows: a pure function of the seed and the epoch, so that any step can be found again.
+"""In which order an epoch reads the rows: a pure function of seed and epoch, so that any step can be found again.
 
-Rows lie on disk in time order, 4,096 to a shard. An epoch deals the shards out at random over the whole of the data, and
-mixes the rows of every 16 shards among themselves (`training.feed` does that, in the graph). So a read is a whole file,
-memory holds a few chunks of 65,536 rows, and the rows of a batch come from 16 places of the window.
+Rows lie on disk in time order, 4,096 to a shard. An epoch deals the shards out at random over the whole of the data,
+and mixes the rows of every 16 shards among themselves (`training.feed` does that, in the graph). So a read is a whole
+file, memory holds a few chunks of 65,536 rows, and the rows of a batch come from 16 places of the window.
 """
 
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Where a network is fitted: over all GPUs of this machine or some logical CPU devices, or over the workers of a cluster.
+"""Where a network is fitted: over all GPUs of a machine, some logical CPU devices, or the workers of a cluster.
 
 A cluster is what the environment variable `TF_CONFIG` says, TensorFlow's own way, so that operators for Kubernetes and
 clouds know how to set it. Whatever the placement, the global batch is the same.

@@ -36,9 +36,7 @@ def make_reference(
     vocabularies; scores: float32, the version's own on the test days.
     """
     vocabularies = tft.TFTransformOutput(str(analysis))
-    values: dict[str, Array] = {
-        each.name: learnable.number(index) for index, each in enumerate(declaration.numbers)
-    }
+    values: dict[str, Array] = {each.name: learnable.number(index) for index, each in enumerate(declaration.numbers)}
     values |= {each.name: learnable.category(index) for index, each in enumerate(declaration.categories)}
     found = []
     for feature in declaration.features:

@@ -4,8 +4,8 @@
     FOLDER/examples-00001.bin   fraud float32, weight float32, little-endian, without a header
     FOLDER/manifest.json        rows and SHA-256 of every shard, sizes of a record, vocabularies' sizes, fingerprint
 
-Rows are written once, as they leave the exported transform, and need never fit in memory again: any run of rows is a run
-of bytes, which is what lets an epoch read them in any order (`training.order`) and a killed training go on in the
+Rows are written once, as they leave the exported transform, and need never fit in memory again: any run of rows is a
+run of bytes, which is what lets an epoch read them in any order (`training.order`) and a killed training go on in the
 middle of one (`training.feed`).
 """
 
@@ -44,9 +44,7 @@ class Totals(msgspec.Struct, frozen=True):
 
     def plus(self, other: "Totals") -> "Totals":
         """Of both."""
-        return Totals(
-            self.frauds + other.frauds, self.weight + other.weight, self.fraud_weight + other.fraud_weight
-        )
+        return Totals(self.frauds + other.frauds, self.weight + other.weight, self.fraud_weight + other.fraud_weight)
 
 
 class Shard(msgspec.Struct, frozen=True):
@@ -59,7 +57,7 @@ class Shard(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True):
-    """What lies in a folder of shards; `fingerprint` is the declaration's, `vocabulary_sizes` those of its categories."""
+    """What lies in a folder of shards; fingerprint of the declaration, sizes of its categories' vocabularies."""
 
     numbers: int
     categories: int
@@ -116,7 +114,7 @@ class Shards:
         return found
 
     def sample(self, rows: slice, most: int = SAMPLED_ROWS) -> npt.NDArray[np.float32]:
-        """Numbers of a range of rows, float32 [m, K]: all of them, or every so manieth where they are more than `most`."""
+        """Numbers of a range of rows, float32 [m, K]: all, or `most` or fewer at equal distances."""
         every = max(1, -(-(rows.stop - rows.start) // most))
         parts = []
         for shard, (begin, end), before in zip(
@@ -205,7 +203,9 @@ def open_shards(folder: Path, declaration: Declaration | None = None) -> Shards:
     except (OSError, msgspec.DecodeError) as error:
         raise Refused(f"{folder} holds no examples: {MANIFEST} cannot be read ({error})") from error
     if manifest.format != FORMAT:
-        raise Refused(f"{folder} holds examples of format {manifest.format}; this release reads {FORMAT}: write them anew")
+        raise Refused(
+            f"{folder} holds examples of format {manifest.format}; this release reads {FORMAT}: write them anew"
+        )
     if declaration is not None and manifest.fingerprint != declaration.fingerprint:
         made = manifest.fingerprint or "none"
         raise Refused(f"examples in {folder} are of declaration {made}, not {declaration.fingerprint}: write them anew")
@@ -215,7 +215,9 @@ def open_shards(folder: Path, declaration: Declaration | None = None) -> Shards:
         size, expected = file.stat().st_size if file.exists() else -1, shard.rows * found.width * 4
         if size != expected:
             has = f"{size} bytes" if size >= 0 else "gone"
-            raise Refused(f"{file} is {has} and should be {expected} bytes: delete {folder} and write the examples anew")
+            raise Refused(
+                f"{file} is {has} and should be {expected} bytes: delete {folder} and write the examples anew"
+            )
         with file.open("rb") as opened:
             if hashlib.file_digest(opened, "sha256").hexdigest() != shard.sha256:
                 raise Refused(f"{file} was changed since it was written: delete {folder} and write the examples anew")

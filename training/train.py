@@ -22,13 +22,16 @@ from features.declaration import DECLARATION
 from features.grammar import Declaration
 from plumbline.policy import Policy
 from training.costs import Costs, Spent, choose, spent
-from training.dataset import examples, frauds_known, row_batches, write_rows
+from training.dataset import frauds_known, row_batches, transformed, write_rows
 from training.evaluate import Loaded, load, score_rows
 from training.export import Exported, Transform, publish, save
-from training.fit import OnEpoch, Recipe, fit, strategy
+from training.fit import OnEpoch, fit
 from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
+from training.placed import strategy
+from training.recipe import Recipe
 from training.reference import make_reference, write_reference
+from training.shards import write_shards
 from training.slices import first_seen, slices
 from training.warmup import ROWS_MAX
 from training.windows import Windows
@@ -96,14 +99,16 @@ def train(
         tell("analysis", 1, 1)
         tell("transform", 0, 0)
         transform = Transform(scratch / "analysis", declaration)
-        learnable = examples(train_file, transform.features, declaration)
+        features = transformed([train_file], transform.features, declaration)
+        sizes = transform.vocabulary_sizes
+        learnable = write_shards(scratch / "examples", features, sizes, declaration.fingerprint)
         tell("transform", 1, 1)
         on_epoch: OnEpoch = lambda epoch, epochs, losses: tell("fit", epoch, epochs)  # noqa: E731 - named by its type
         tell("fit", 0, recipe.epochs)
-        fitted = fit(learnable, transform.vocabulary_sizes, recipe, placed, tensorboard, on_epoch)
+        fitted = fit(learnable, sizes, recipe, placed, tensorboard, on_epoch)
         tell("fit", recipe.epochs, recipe.epochs)
         tell("evaluate", 0, 0)
-        folder = save(Exported(transform, fitted.network), scratch)
+        folder = save(Exported(transform, fitted.network, fitted.calibration), scratch)
         seen = first_seen(archive.transactions(None, windows.test.until_us, ("account_id", "occurred_at")))
         scored = score_rows(test_file, load(folder, declaration), seen)
         metrics = measure_as_published(archive, windows, scored)

@@ -37,10 +37,12 @@ from serving.columns import ModelColumns
 from streaming.arrivals import arrivals
 from streaming.batch import model_columns
 from tests.serving_process import ModelServer
-from training.dataset import batched, examples, write_rows
+from training.dataset import examples, write_rows
 from training.evaluate import load_version, score_rows
 from training.export import CARD_NAME, EXTRA, card_of
+from training.feed import checking_batches, training_batches
 from training.past import ensure_history
+from training.shards import write_shards
 from training.windows import Windows, parse_days
 
 ROOT = Path(__file__).parents[2]
@@ -141,22 +143,25 @@ def padded_sigmoid(logits):
     return tf.sigmoid(np.pad(logits, (0, -len(logits) % 64))).numpy()[: len(logits)]
 
 
-def test_what_tf_data_trains_on_and_what_the_network_makes_of_it_is_what_serves(made, rows):
+def test_what_tf_data_trains_on_and_what_the_network_makes_of_it_is_what_serves(made, rows, tmp_path):
     model, columns = load_version(made.version), batches.file_columns(rows)
     served = model.call("transform", columns)
     learnt = examples(rows, made.exported.transform.features)
     numbered = replace(learnt, frauds=np.arange(ROWS, dtype=np.float32))
     network = made.fitted.network.whole
-    for seed, batch_rows in ((None, 512), (3, 125)):
+    shards = write_shards(tmp_path / "examples", [numbered], made.exported.transform.vocabulary_sizes)
+    whole = slice(0, ROWS)
+    for feed in (checking_batches(shards, whole, 512), training_batches(shards, whole, 125, 3, 0)):
         seen, logits = [], np.zeros(ROWS, np.float32)
-        for (numbers, categories), numbers_of_rows in batched(numbered, batch_rows, seed):
-            at = numbers_of_rows.numpy()[:, 0].astype(np.int64)
+        for numbers, categories, numbers_of_rows, weights in feed:
+            real = weights.numpy() > 0
+            at = numbers_of_rows.numpy()[real].astype(np.int64)
             seen.append(at)
             for index, each in enumerate(DECLARATION.numbers):
-                assert differing({"": numbers.numpy()[:, index]}, {"": served[each.name][at]}) == 0, each.name
+                assert differing({"": numbers.numpy()[: len(at), index]}, {"": served[each.name][at]}) == 0, each.name
             for index, each in enumerate(DECLARATION.categories):
-                assert np.array_equal(categories.numpy()[:, index], served[each.name][at]), each.name
-            logits[at] = network([numbers, categories], training=False)[:, 0]
+                assert np.array_equal(categories.numpy()[: len(at), index], served[each.name][at]), each.name
+            logits[at] = network([numbers, categories], training=False)[: len(at), 0]
         assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(ROWS))
         assert (
             differing({"": padded_sigmoid(made.exported.calibrated(logits).numpy())}, {"": model.score(columns)}) == 0
