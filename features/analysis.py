@@ -76,9 +76,15 @@ def record_batch(columns: Mapping[str, npt.NDArray[Any]], declaration: Declarati
 
 def batches(declaration: Declaration, file: str) -> Iterator[pa.RecordBatch]:
     """The rows of a Parquet file as TFT takes them, some at a time."""
+    for columns in column_batches(declaration, file):
+        yield record_batch(columns, declaration)
+
+
+def column_batches(declaration: Declaration, file: str) -> Iterator[Columns]:
+    """The raw inputs in a Parquet file, some rows at a time."""
     with pq.ParquetFile(file) as parquet:
         for batch in parquet.iter_batches(ROWS_A_BATCH, columns=list(raw_names(declaration))):
-            yield record_batch(raw_columns(batch, declaration), declaration)
+            yield raw_columns(batch, declaration)
 
 
 def adapter(declaration: Declaration) -> Any:

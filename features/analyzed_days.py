@@ -3,9 +3,10 @@
     CACHE/KEY.VERSIONS.analyzed    what TFT's analyzers gathered from one file of rows, with its own SHA-256
 
 The analyzers' accumulators (counts, means, variances, how often each value came) of a day do not depend on other days,
-so a night analyses only the files that no earlier night did. The statistics are always merged from these accumulators,
-file after file in the order given, by the embedded runner: so they are the same bits whether a day was analysed now, or
-long ago, or on another runner, and a cache that was lost changes nothing but the time it takes.
+so a night analyses only the files that no earlier night did: in this process, or, for a runner of many machines, by
+TFT's `AnalyzeDatasetWithCache` with a key a day, which gathers the same bytes. The statistics are always merged from
+these accumulators, file after file in the order given, by the embedded runner: so they are the same bits whether a day
+was analysed now or long ago, here or elsewhere, and a cache that was lost changes nothing but the time it takes.
 
 A key stands for a file's bytes. The versions stand for the declaration, its code's meaning, and the packages that read
 and merge what is kept; where one of them changes, everything is analysed again and nothing old is misread.
@@ -28,7 +29,8 @@ import tensorflow_transform.beam as tft_beam
 from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
-from features.analysis import adapter, batches
+from features.analysis import adapter, batches, column_batches
+from features.analyzers import Analyzers
 from features.grammar import Declaration
 from features.pipeline import RUNNER, quiet
 from features.preprocessing import preprocessing_fn
@@ -40,6 +42,9 @@ DAYS_AT_ONCE: Final = 16
 """Files analysed in one pipeline: each adds stages, and a pipeline of hundreds takes long to plan."""
 
 _PACKAGES: Final = ("apache-beam", "numpy", "tensorflow", "tensorflow-transform", "tfx-bsl")
+
+Tell = Callable[[int, int], None]
+"""Called with how many files are done, and how many steps there are in all."""
 
 Entries = Mapping[bytes, Sequence[bytes]]
 """What TFT gathered, encoded, by the name it gives it."""
@@ -62,7 +67,7 @@ def analyze_days(
     declaration: Declaration,
     runner: str = RUNNER,
     options: Sequence[str] = (),
-    tell: Callable[[int, int], None] = lambda done, whole: None,
+    tell: Tell = lambda done, whole: None,
 ) -> Analyzed:
     """Write TFT's transform graph of some files of rows into a folder, analysing only those that never were.
 
@@ -78,10 +83,13 @@ def analyze_days(
     found = {key: read_entries(path) for key, path in paths.items()}
     damaged = sum(each is None and paths[key].exists() for key, each in found.items())
     missing = [key for key, each in found.items() if each is None]
-    for begin in range(0, len(missing), DAYS_AT_ONCE):
-        tell(begin, len(missing) + 1)
-        chosen = {key: files[key] for key in missing[begin : begin + DAYS_AT_ONCE]}
-        _gather(chosen, paths, declaration, runner, options)
+    if runner == RUNNER:
+        gather_here({key: files[key] for key in missing}, paths, declaration, tell)
+    else:
+        for begin in range(0, len(missing), DAYS_AT_ONCE):
+            tell(begin, len(missing) + 1)
+            chosen = {key: files[key] for key in missing[begin : begin + DAYS_AT_ONCE]}
+            gather_on(chosen, paths, declaration, runner, options)
     for key in missing:
         if (entries := read_entries(paths[key])) is None:
             raise Unready(
@@ -124,10 +132,19 @@ def read_entries(file: Path) -> Entries | None:
         return None
 
 
-def _gather(
+def gather_here(files: Mapping[str, Path], paths: Mapping[str, Path], declaration: Declaration, tell: Tell) -> None:
+    """Analyse files, each by itself, in this process, and keep what was gathered of each as soon as it is."""
+    analyzers: Analyzers | None = None
+    for done, (key, file) in enumerate(files.items()):
+        tell(done, len(files) + 1)
+        analyzers = analyzers or Analyzers(declaration)
+        _keep(paths[key], analyzers.gather(column_batches(declaration, str(file))))
+
+
+def gather_on(
     files: Mapping[str, Path], paths: Mapping[str, Path], declaration: Declaration, runner: str, options: Sequence[str]
 ) -> None:
-    """Analyse files, each by itself, and keep what was gathered of each."""
+    """The same by a pipeline, on any runner, for all files at once."""
     with tempfile.TemporaryDirectory() as scratch, quiet():
         pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(options)))
         with pipeline, tft_beam.Context(temp_dir=scratch):
@@ -146,7 +163,7 @@ def _gather(
                 parts
                 | "All" >> beam.Flatten()
                 | "By file" >> beam.GroupByKey()
-                | "Keep" >> beam.Map(functools.partial(_keep, written))
+                | "Keep" >> beam.MapTuple(functools.partial(_keep_gathered, written))
             )
 
 
@@ -154,14 +171,18 @@ def _named(value: bytes, dataset: str, name: bytes) -> tuple[str, tuple[bytes, b
     return dataset, (name, value)
 
 
-def _keep(written: Mapping[str, str], gathered: tuple[str, Iterable[tuple[bytes, bytes]]]) -> None:
-    """Keep what was gathered of one file, at one stroke; its entries ascend, whatever order the runner brings."""
-    dataset, entries = gathered
-    found: dict[str, list[str]] = {}
-    for name, value in sorted(entries):
-        found.setdefault(base64.b64encode(name).decode(), []).append(base64.b64encode(value).decode())
-    body = json.dumps(found, sort_keys=True).encode()
-    file = Path(written[dataset])
+def _keep_gathered(written: Mapping[str, str], dataset: str, entries: Iterable[tuple[bytes, bytes]]) -> None:
+    found: dict[bytes, list[bytes]] = {}
+    for name, value in entries:
+        found.setdefault(name, []).append(value)
+    _keep(Path(written[dataset]), found)
+
+
+def _keep(file: Path, entries: Entries) -> None:
+    """Keep what was gathered of one file, at one stroke; entries ascend, whatever order a runner brings."""
+    plain = {base64.b64encode(name).decode(): sorted(values) for name, values in entries.items()}
+    coded = {name: [base64.b64encode(value).decode() for value in values] for name, values in plain.items()}
+    body = json.dumps(coded, sort_keys=True).encode()
     unfinished = file.with_name(f".{file.name}.partial")
     try:
         unfinished.write_bytes(hashlib.sha256(body).hexdigest().encode() + b"\n" + body)

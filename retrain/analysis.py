@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import tensorflow_transform as tft
+from tensorflow_transform.analyzers import get_empy_vocabulary_dummy_value
 
 from features.analyzed_days import analyze_days, remove_others
 from features.grammar import Declaration
@@ -53,11 +54,12 @@ def _key(name: str, sha256: str) -> str:
 def _vocabularies(transform: Path, declaration: Declaration) -> dict[str, int]:
     """How many values each category has; raises Refused where one has none: a model of it would learn from nothing."""
     output = tft.TFTransformOutput(str(transform))
-    sizes = {each.name: output.vocabulary_size_by_name(each.name) for each in declaration.categories}
+    words = {each.name: output.vocabulary_by_name(each.name) for each in declaration.categories}
+    _, nothing = get_empy_vocabulary_dummy_value("string")  # what TFT writes where there was no value
     for each in declaration.categories:
-        if not sizes[each.name]:
+        if words[each.name] in ([], [nothing]):
             raise Refused(
                 f"category {each.name}: column {each.inputs[0]} has no value in any row of the training days, so its "
                 "vocabulary is empty: see what the import or the platform made of it, or leave the category out"
             )
-    return sizes
+    return {name: len(found) for name, found in words.items()}

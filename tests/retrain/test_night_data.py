@@ -2,6 +2,8 @@
 
 import random
 import shutil
+import subprocess
+import sys
 
 import msgspec
 import numpy as np
@@ -196,6 +198,48 @@ def test_a_damaged_day_file_is_made_again_the_same(bank, first, tmp_path):
         tmp_path / "again", bank, shared=shared
     )["rows"] | {"days_made": 1, "days_damaged": 1, "days_kept": 7}
     assert one.read_bytes() == whole
+
+
+ROWS = """
+import sys
+from pathlib import Path
+from features.declaration import DECLARATION
+from retrain.rows import rows
+from training.windows import Days, Windows
+night, shared, *days = sys.argv[1:]
+folder, (first, last, delay, since, until) = Path(night), map(int, days)
+(folder / "rows").mkdir(exist_ok=True)
+rows(folder / "rows", sources=folder / "archive", truth=folder / "labels", history=folder / "history",
+     days=Path(shared), windows=Windows(Days(first, last), delay, Days(since, until)), declaration=DECLARATION,
+     tell=lambda done, whole: print(done, flush=True))
+print("complete", flush=True)
+"""
+
+
+def test_rows_that_were_killed_go_on_with_the_next_day_and_end_the_same(bank, first, tmp_path):
+    """Real kills, as soon as some days are told."""
+    folder, _ = first
+    copy, shared = tmp_path / "night", tmp_path / "days"
+    shutil.copytree(folder, copy, ignore=shutil.ignore_patterns("rows", "days"))
+    train, test = WINDOWS.train, WINDOWS.test
+    numbers = [str(each) for each in (train.first, train.last, WINDOWS.delay_days, test.first, test.last)]
+    made = set()
+    for kill_at in ("2", "5", "complete"):
+        command = [sys.executable, "-c", ROWS, str(copy), str(shared), *numbers]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
+            assert process.stdout is not None
+            for line in process.stdout:
+                if line.strip() == kill_at:
+                    process.kill()
+        there = {each.name: each.stat().st_mtime_ns for each in shared.glob("day=*.parquet")}
+        assert made <= set(there.items())  # none is made twice
+        made = set(there.items())
+    for name in there:
+        assert (shared / name).read_bytes() == (folder / "days" / name).read_bytes()
+    for use in ("train", "test"):
+        assert (copy / "rows" / f"{use}.parquet").read_bytes() == (folder / "rows" / f"{use}.parquet").read_bytes()
+    prune(shared, set(there))
+    assert not list(shared.glob(".*.partial"))
 
 
 def test_a_bank_may_have_an_archive_alone(tmp_path):
