@@ -19,7 +19,8 @@ from features.declaration import DECLARATION
 from features.grammar import ABSENT, Declaration
 from features.history import Flags, Integers
 from features.pieces import blocks
-from features.pipeline import RUNNER, Part, passes_for, write_history
+from features.pipeline import Part, passes_for, write_history
+from features.runner import EMBEDDED, Runner
 from features.sweep import Arrivals, places
 from plumbline.journal import LabelApplied
 from plumbline.transaction import DAY_US, Transaction
@@ -85,7 +86,7 @@ def recompute_history(
     keep_us: tuple[int, int],
     keys: Mapping[str, pa.Array] | None,
     declaration: Declaration = DECLARATION,
-    runner: str = RUNNER,
+    runner: Runner = EMBEDDED,
 ) -> "ByKey":
     """History of the arrivals whose occurred_at is in keep_us.
 

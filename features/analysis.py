@@ -16,14 +16,14 @@ import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.parquet as pq
 import tensorflow_transform.beam as tft_beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_metadata.proto.v0 import schema_pb2
 from tfx_bsl.public import tfxio
 
 from features.declaration import DECLARATION
 from features.grammar import ABSENT, RAW_INTEGERS, RAW_STRINGS, Declaration
-from features.pipeline import RUNNER, quiet
+from features.pipeline import quiet
 from features.preprocessing import preprocessing_fn, raw_spec
+from features.runner import EMBEDDED, Runner, pipeline_on
 
 ROWS_A_BATCH: Final = 8192
 
@@ -48,17 +48,24 @@ def raw_columns(rows: pa.Table | pa.RecordBatch, declaration: Declaration = DECL
 
 
 def write_analysis(
-    files: Iterable[Path], folder: Path, *, declaration: Declaration = DECLARATION, runner: str = RUNNER
+    files: Iterable[Path], folder: Path, *, declaration: Declaration = DECLARATION, runner: Runner = EMBEDDED
 ) -> None:
-    """Analyse the rows of Parquet files that have the columns `raw_names`; TFT's transform graph goes into a folder."""
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions([]))
-        with pipeline, tft_beam.Context(temp_dir=scratch):
-            names = pipeline | "Files" >> beam.Create([str(file) for file in files])
-            rows = names | "Read" >> beam.FlatMap(functools.partial(batches, declaration))
-            analyse = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, declaration))
-            graph = (rows, adapter(declaration)) | "Analyse" >> analyse
-            _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))
+    """Analyse the rows of Parquet files that have the columns `raw_names`; TFT's transform graph goes into a folder.
+
+    runner: whose workers must see the files, and the folder, beside which TFT keeps what it needs meanwhile.
+    """
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with (
+        tempfile.TemporaryDirectory(dir=folder.parent, prefix=".analysis-") as scratch,
+        quiet(),
+        pipeline_on(runner) as pipeline,
+        tft_beam.Context(temp_dir=scratch),
+    ):
+        names = pipeline | "Files" >> beam.Create([str(file) for file in files])
+        rows = names | "Read" >> beam.FlatMap(functools.partial(batches, declaration))
+        analyse = tft_beam.AnalyzeDataset(functools.partial(preprocessing_fn, declaration))
+        graph = (rows, adapter(declaration)) | "Analyse" >> analyse
+        _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))
 
 
 def record_batch(columns: Mapping[str, npt.NDArray[Any]], declaration: Declaration = DECLARATION) -> pa.RecordBatch:

@@ -26,14 +26,14 @@ from typing import Final
 
 import apache_beam as beam
 import tensorflow_transform.beam as tft_beam
-from apache_beam.options.pipeline_options import PipelineOptions
 from tensorflow_transform.beam.analyzer_cache import DatasetCache, DatasetKey
 
 from features.analysis import adapter, batches, column_batches
 from features.analyzers import Analyzers
 from features.grammar import Declaration
-from features.pipeline import RUNNER, quiet
+from features.pipeline import quiet
 from features.preprocessing import preprocessing_fn
+from features.runner import EMBEDDED, Runner, pipeline_on
 from plumbline.errors import InvalidArchive, Unready
 
 FORMAT: Final = 1
@@ -65,15 +65,14 @@ def analyze_days(
     cache: Path,
     *,
     declaration: Declaration,
-    runner: str = RUNNER,
-    options: Sequence[str] = (),
+    runner: Runner = EMBEDDED,
     tell: Tell = lambda done, whole: None,
 ) -> Analyzed:
     """Write TFT's transform graph of some files of rows into a folder, analysing only those that never were.
 
     files: Parquet with the columns `features.analysis.raw_names`, by a key that stands for the bytes (letters, digits,
     `-._`), in the order in which they are merged; cache: folder that is kept from night to night, and which the
-    runner's workers can write to; runner, options: of Beam, for the files that are analysed now.
+    runner's workers can write to; runner: of Beam, for the files that are analysed now.
     Raises InvalidArchive where there is no file at all, Unready when the disk is full.
     """
     if not files:
@@ -83,17 +82,17 @@ def analyze_days(
     found = {key: read_entries(path) for key, path in paths.items()}
     damaged = sum(each is None and paths[key].exists() for key, each in found.items())
     missing = [key for key, each in found.items() if each is None]
-    if runner == RUNNER:
+    if runner == EMBEDDED:
         gather_here({key: files[key] for key in missing}, paths, declaration, tell)
     else:
         for begin in range(0, len(missing), DAYS_AT_ONCE):
             tell(begin, len(missing) + 1)
             chosen = {key: files[key] for key in missing[begin : begin + DAYS_AT_ONCE]}
-            gather_on(chosen, paths, declaration, runner, options)
+            gather_on(chosen, paths, declaration, runner)
     for key in missing:
         if (entries := read_entries(paths[key])) is None:
             raise Unready(
-                f"{paths[key]} was not written by the workers of {runner}: the folder must be one that they share"
+                f"{paths[key]} was not written by the workers of {runner.name}: the folder must be one that they share"
             )
         found[key] = entries
     tell(len(missing), len(missing) + 1)
@@ -141,30 +140,32 @@ def gather_here(files: Mapping[str, Path], paths: Mapping[str, Path], declaratio
         _keep(paths[key], analyzers.gather(column_batches(declaration, str(file))))
 
 
-def gather_on(
-    files: Mapping[str, Path], paths: Mapping[str, Path], declaration: Declaration, runner: str, options: Sequence[str]
-) -> None:
+def gather_on(files: Mapping[str, Path], paths: Mapping[str, Path], declaration: Declaration, runner: Runner) -> None:
     """The same by a pipeline, on any runner, for all files at once."""
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        pipeline = beam.Pipeline(runner=runner, options=PipelineOptions(list(options)))
-        with pipeline, tft_beam.Context(temp_dir=scratch):
-            rows = {}
-            for n, (key, file) in enumerate(files.items()):
-                named = pipeline | f"File {n}" >> beam.Create([str(file)])
-                rows[DatasetKey(key)] = named | f"Read {n}" >> beam.FlatMap(functools.partial(batches, declaration))
-            analyse = tft_beam.AnalyzeDatasetWithCache(functools.partial(preprocessing_fn, declaration))
-            _, gathered = (rows, {}, adapter(declaration)) | "Analyse" >> analyse
-            parts = []
-            for n, (dataset, entries) in enumerate(gathered.items()):
-                for m, (name, values) in enumerate(entries.items()):
-                    parts.append(values | f"Name {n} {m}" >> beam.Map(_named, dataset.key, name))
-            written = {DatasetKey(key).key: str(paths[key]) for key in files}
-            _ = (
-                parts
-                | "All" >> beam.Flatten()
-                | "By file" >> beam.GroupByKey()
-                | "Keep" >> beam.MapTuple(functools.partial(_keep_gathered, written))
-            )
+    beside = next(iter(paths.values())).parent
+    with (
+        tempfile.TemporaryDirectory(dir=beside, prefix=".analysis-") as scratch,
+        quiet(),
+        pipeline_on(runner) as pipeline,
+        tft_beam.Context(temp_dir=scratch),
+    ):
+        rows = {}
+        for n, (key, file) in enumerate(files.items()):
+            named = pipeline | f"File {n}" >> beam.Create([str(file)])
+            rows[DatasetKey(key)] = named | f"Read {n}" >> beam.FlatMap(functools.partial(batches, declaration))
+        analyse = tft_beam.AnalyzeDatasetWithCache(functools.partial(preprocessing_fn, declaration))
+        _, gathered = (rows, {}, adapter(declaration)) | "Analyse" >> analyse
+        parts = []
+        for n, (dataset, entries) in enumerate(gathered.items()):
+            for m, (name, values) in enumerate(entries.items()):
+                parts.append(values | f"Name {n} {m}" >> beam.Map(_named, dataset.key, name))
+        written = {DatasetKey(key).key: str(paths[key]) for key in files}
+        _ = (
+            parts
+            | "All" >> beam.Flatten()
+            | "By file" >> beam.GroupByKey()
+            | "Keep" >> beam.MapTuple(functools.partial(_keep_gathered, written))
+        )
 
 
 def _named(value: bytes, dataset: str, name: bytes) -> tuple[str, tuple[bytes, bytes]]:
@@ -195,15 +196,18 @@ def _keep(file: Path, entries: Entries) -> None:
 def _merge(found: Sequence[Entries], folder: Path, declaration: Declaration) -> None:
     """Merge what was gathered, in the order given, into a transform graph, on the embedded runner."""
     names = sorted({name for each in found for name in each})
-    with tempfile.TemporaryDirectory() as scratch, quiet():
-        pipeline = beam.Pipeline(runner=RUNNER, options=PipelineOptions([]))
-        with pipeline, tft_beam.Context(temp_dir=scratch):
-            entries = {}
-            for n, name in enumerate(names):
-                values = [value for each in found for value in each.get(name, ())]
-                entries[name] = pipeline | f"Kept {n}" >> beam.Create(values, reshuffle=False)
-            whole = DatasetKey("days")
-            analyse = tft_beam.AnalyzeDatasetWithCache(functools.partial(preprocessing_fn, declaration), pipeline)
-            given = ({whole: None}, {whole: DatasetCache(entries, None)}, adapter(declaration))
-            graph, _ = given | "Merge" >> analyse
-            _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))
+    with (
+        tempfile.TemporaryDirectory() as scratch,
+        quiet(),
+        pipeline_on(EMBEDDED) as pipeline,
+        tft_beam.Context(temp_dir=scratch),
+    ):
+        entries = {}
+        for n, name in enumerate(names):
+            values = [value for each in found for value in each.get(name, ())]
+            entries[name] = pipeline | f"Kept {n}" >> beam.Create(values, reshuffle=False)
+        whole = DatasetKey("days")
+        analyse = tft_beam.AnalyzeDatasetWithCache(functools.partial(preprocessing_fn, declaration), pipeline)
+        given = ({whole: None}, {whole: DatasetCache(entries, None)}, adapter(declaration))
+        graph, _ = given | "Merge" >> analyse
+        _ = graph | "Write" >> tft_beam.WriteTransformFn(str(folder))

@@ -7,6 +7,9 @@ A row of history is spread over three pieces, those of its account, its merchant
 they are read, block by block, so that no more than a block of rows is in memory.
 """
 
+import os
+import socket
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
@@ -40,8 +43,14 @@ def tables_of(declaration: Declaration, owner: str) -> tuple[Table, ...]:
 
 
 def write(folder: Path, owner: str, number: int, rows: pa.Table) -> None:
-    """Write one shard's rows: `sequence`, ascending, and the measures of its owner's tables."""
-    pq.write_table(rows, folder / f"{owner}-{number}.parquet", compression="lz4", row_group_size=GROUP_ROWS)
+    """Write one shard's rows: `sequence`, ascending, and the measures of its owner's tables.
+
+    The file appears whole: a runner may try a shard again, or twice at once, and each try writes the same rows.
+    """
+    name = f"{owner}-{number}.parquet"
+    unfinished = folder / f".{name}.{socket.gethostname()}.{os.getpid()}.{threading.get_ident()}"
+    pq.write_table(rows, unfinished, compression="lz4", row_group_size=GROUP_ROWS)
+    unfinished.replace(folder / name)
 
 
 def read_history(folder: Path, declaration: Declaration = DECLARATION) -> pa.Table:

@@ -5,8 +5,8 @@
 
 A transaction's history needs only the past of its own account, merchant and device, so the shards of one entity never
 meet. The runner holds what it deals in memory, so the keys of many rows are dealt in several passes, a part in each.
-What the scorer does in a single sweep (`features.sweep`) equals this to the bit, however many shards there are; a test
-holds them together. The runner is pinned: Beam would otherwise choose one by the shape of the pipeline.
+What the scorer does in a single sweep (`features.sweep`) equals this to the bit, however many shards there are, in
+whatever order a runner brings a shard's batches, and on every runner (`features.runner`); tests hold them together.
 """
 
 import contextlib
@@ -24,14 +24,13 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 import pyarrow.compute as pc
-from apache_beam.options.pipeline_options import PipelineOptions
 
 from features.declaration import DECLARATION
 from features.grammar import ABSENT, Declaration, Table
 from features.history import Past
 from features.pieces import OWNERS, tables_of, write
+from features.runner import EMBEDDED, Runner, pipeline_on
 
-RUNNER: Final = "FnApiRunner"
 PASS_ROWS: Final = 1_000_000
 """Arrivals whose keys are dealt in one pass by whoever asks `passes_for`."""
 
@@ -71,19 +70,20 @@ def write_history(
     keys: Mapping[str, pa.Array] | None = None,
     shards: int = 4,
     passes: int = 1,
-    runner: str = RUNNER,
+    runner: Runner = EMBEDDED,
 ) -> None:
     """Write the history of the transactions of a time range as Parquet files into an empty folder.
 
     read, parts: all arrivals up to the end of the range, in any order and cut anyhow; keep_us: half-open range of
     `occurred_at` whose rows are written; keys: by entity (account, merchant, device) the ids that matter, where not
     all do; shards: parts into which a pass's keys of an entity are dealt; passes: how often all parts are read, each
-    time for other keys. `features.pieces.read_history` reads what was written.
+    time for other keys; runner: whose workers must see the same folder. `features.pieces.read_history` reads what was
+    written.
     """
     listed, wanted = list(parts), dict(keys or {})
     for turn in range(passes):
         dealing = _Dealing(declaration, wanted, shards, passes, turn)
-        with quiet(), beam.Pipeline(runner=runner, options=PipelineOptions([])) as pipeline:
+        with quiet(), pipeline_on(runner) as pipeline:
             _ = (
                 pipeline
                 | "Parts" >> beam.Create(listed)

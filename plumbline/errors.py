@@ -92,6 +92,10 @@ class StoreUnavailable(Retryable):
     """The SQL database cannot be reached."""
 
 
+class RunnerUnavailable(Retryable):
+    """The process or the service that runs Beam's pipelines has gone; what was computed is asked for again."""
+
+
 class Busy(Retryable):
     """As many callers wait as are allowed to; nothing was done."""
 

@@ -71,6 +71,24 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         str, Meta(description="JSON file of what mistakes cost and of the review capacity; empty: the defaults.")
     ] = ""
 
+    beam_runner: Annotated[
+        Literal["embedded", "flink", "portable", "dataflow"],
+        Meta(description="What runs Beam's pipelines: this process, Apache Flink, a job server at hand, or Dataflow."),
+    ] = "embedded"
+    beam_options: Annotated[
+        str, Meta(description="Flags for Beam, as on a command line: --parallelism=8 --job_endpoint=host:port.")
+    ] = ""
+    flink_master: Annotated[
+        str,
+        Meta(
+            pattern=r"^(\[local\]|(https?://)?[^\s/:\[\]]+:[0-9]+)$",
+            description="Flink's REST address, host:port; [local]: a cluster in the job server.",
+        ),
+    ] = "[local]"
+    flink_jars_lock: Annotated[
+        str, Meta(description="Lock file of Beam's Flink job server; empty: the one of this release.")
+    ] = ""
+
     batch_max_transactions: Annotated[
         int, Meta(ge=1, le=512, description="Most transactions that one micro-batch scores.")
     ] = 512

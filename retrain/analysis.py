@@ -14,7 +14,7 @@ from tensorflow_transform.analyzers import get_empy_vocabulary_dummy_value
 
 from features.analyzed_days import analyze_days, remove_others
 from features.grammar import Declaration
-from features.pipeline import RUNNER
+from features.runner import EMBEDDED, Runner
 from plumbline.errors import Refused
 from retrain.rows import read_days
 from retrain.sources import Tell, silent
@@ -23,7 +23,7 @@ TRANSFORM: Final = "transform"
 
 
 def analysis(
-    folder: Path, *, rows: Path, cache: Path, declaration: Declaration, runner: str = RUNNER, tell: Tell = silent
+    folder: Path, *, rows: Path, cache: Path, declaration: Declaration, runner: Runner = EMBEDDED, tell: Tell = silent
 ) -> dict[str, Any]:
     """Write the transform graph of a night's training days into an empty folder.
 

@@ -24,7 +24,7 @@ import pyarrow.parquet as pq
 from audit.batch_path import LABEL_FILES, TRANSACTION_FILES, recompute_history
 from features.grammar import Declaration
 from features.pieces import blocks as pieces
-from features.pipeline import RUNNER
+from features.runner import EMBEDDED, Runner
 from plumbline.errors import FingerprintMismatch, InvalidArchive, Unready
 from plumbline.transaction import DAY_US
 from retrain.blocks import histories, read_columns
@@ -52,7 +52,7 @@ def history(
     days: Path,
     windows: Windows,
     declaration: Declaration,
-    runner: str = RUNNER,
+    runner: Runner = EMBEDDED,
     tell: Tell = silent,
 ) -> dict[str, Any]:
     """Write the history of the days that have no file under `days` into an empty folder.
@@ -189,7 +189,7 @@ def _write_computed(
     with_archive: bool,
     lacking: Integers,
     declaration: Declaration,
-    runner: str,
+    runner: Runner,
     folder: Path,
 ) -> None:
     """Compute what is not logged: rows of the archive, and decisions under another declaration, from all arrivals."""

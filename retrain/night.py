@@ -10,7 +10,7 @@ import msgspec
 import sqlalchemy as sa
 
 from features.grammar import Declaration
-from features.pipeline import RUNNER
+from features.runner import EMBEDDED, Runner
 from release.registering import verify_registered
 from release.state import registry_of
 from retrain import archived, modelled, released
@@ -42,7 +42,7 @@ class Night:
     engine: sa.Engine
     now_us: Callable[[], int]
     carry_out: CarryOut | None = None
-    runner: str = RUNNER
+    runner: Runner = EMBEDDED
     load: Callable[[], None] = lambda: None
     made: Mapping[str, str] = field(default_factory=dict)
 

@@ -15,6 +15,7 @@ from archive.layout import Archive, open_archive
 from features.declaration import DECLARATION
 from features.grammar import Declaration
 from features.pipeline import Part, write_history
+from features.runner import EMBEDDED, Runner
 from plumbline.transaction import DAY_US
 
 _TRANSACTION_COLUMNS = (
@@ -33,11 +34,16 @@ def history_folder(
 
 
 def ensure_history(
-    archive: Archive, cache: Path, keep_us: tuple[int, int], declaration: Declaration = DECLARATION
+    archive: Archive,
+    cache: Path,
+    keep_us: tuple[int, int],
+    declaration: Declaration = DECLARATION,
+    runner: Runner = EMBEDDED,
 ) -> Path:
     """The folder with the history of a half-open range of `occurred_at`, computed unless it is there.
 
-    All arrivals before the end of the range are read. The folder gets its name when it is complete.
+    All arrivals before the end of the range are read. The folder gets its name when it is complete; every runner gives
+    the same numbers, so its name says nothing of the runner.
     """
     folder = history_folder(archive, cache, keep_us, declaration)
     if folder.is_dir():
@@ -46,7 +52,9 @@ def ensure_history(
     scratch = Path(tempfile.mkdtemp(prefix=f".{folder.name}.", dir=cache))
     try:
         read = functools.partial(read_part, str(archive.path))
-        write_history(read, _parts(archive, keep_us[1]), scratch, keep_us=keep_us, declaration=declaration)
+        write_history(
+            read, _parts(archive, keep_us[1]), scratch, keep_us=keep_us, declaration=declaration, runner=runner
+        )
         scratch.rename(folder)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

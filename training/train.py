@@ -20,6 +20,7 @@ from archive.layout import Archive
 from features.analysis import write_analysis
 from features.declaration import DECLARATION
 from features.grammar import Declaration
+from features.runner import EMBEDDED, Runner
 from plumbline.policy import Policy
 from training.costs import Costs, Spent, choose, spent
 from training.dataset import frauds_known, row_batches, transformed, write_rows
@@ -68,6 +69,7 @@ def train(
     now_us: int,
     declaration: Declaration = DECLARATION,
     devices: int | None = None,
+    runner: Runner = EMBEDDED,
     tensorboard: Path | None = None,
     made: Mapping[str, str] | None = None,
     costs: Costs = DEFAULT_COSTS,
@@ -76,9 +78,9 @@ def train(
     """Train on an archive and export the next version under a base path.
 
     cache: folder in which history is kept from one training to the next; now_us: our clock, for the model's card;
-    declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; tensorboard:
-    folder of the fit's logs; made: more for the card, such as `code_commit`, `lock_sha256` and `made_by`; costs: by
-    which thresholds are chosen.
+    declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; runner: where
+    Beam computes history and analysis; tensorboard: folder of the fit's logs; made: more for the card, such as
+    `code_commit`, `lock_sha256` and `made_by`; costs: by which thresholds are chosen.
     Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
     """
     placed = strategy(devices)
@@ -86,7 +88,7 @@ def train(
     scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=base))
     try:
         tell("history", 0, 0)
-        history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us), declaration)
+        history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us), declaration, runner)
         tell("history", 1, 1)
         train_file, test_file = scratch / "train.parquet", scratch / "test.parquet"
         tell("rows", 0, 2)
@@ -95,7 +97,7 @@ def train(
         rows["test"] = write_rows(archive, history, windows.test, None, test_file, declaration)
         tell("rows", 2, 2)
         tell("analysis", 0, 0)
-        write_analysis([train_file], scratch / "analysis", declaration=declaration)
+        write_analysis([train_file], scratch / "analysis", declaration=declaration, runner=runner)
         tell("analysis", 1, 1)
         tell("transform", 0, 0)
         transform = Transform(scratch / "analysis", declaration)

@@ -1,6 +1,7 @@
 """A night of this installation, put together from the settings: its sources, its registry, whoever looks on."""
 
 import contextlib
+import dataclasses
 import os
 import socket
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from plumbline.cli.beam import runner_of
 from plumbline.cli.models_store import moment, now_us, opened
 from plumbline.cli.retrain_stop import Stopping
 
@@ -59,7 +61,8 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration", options:
         archive, journal, plan = _sources(given, plan, options)
         night = _night(given, plan, declared, options, engine, archive, journal)
         try:
-            manifest, again = _run(given, night, hooks)
+            with runner_of(given) as runner:
+                manifest, again = _run(given, dataclasses.replace(night, runner=runner), hooks)
         finally:
             waiting = deliver(root, hooks)
         if not again:

@@ -35,6 +35,7 @@ def train(
     """Train a model on an archive and export it."""
     from features.declaration import DECLARATION
     from plumbline import settings
+    from plumbline.cli.beam import runner_of
     from plumbline.cli.declaration import read_declaration
     from plumbline.cli.quiet import import_tensorflow_quietly
     from plumbline.errors import InvalidSetting
@@ -57,7 +58,7 @@ def train(
     else:
         windows = automatic(*_span(opened), delay_days)
     now_us = time.time_ns() // 1000
-    with _bars() as tell:
+    with runner_of(given) as runner, _bars() as tell:
         trained = run(
             opened,
             windows,
@@ -67,6 +68,7 @@ def train(
             now_us=now_us,
             declaration=declared,
             devices=devices,
+            runner=runner,
             tensorboard=given.data_path / "tensorboard" / f"{given.model_name}-{now_us}",
             made={
                 "code_commit": code_commit(given.code_commit), "lock_sha256": lock_sha256(), "made_by": by or operator()

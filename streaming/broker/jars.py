@@ -1,4 +1,7 @@
-"""Apache Kafka's jars: named and hashed in `kafka-jars.lock`, resolved once, kept in a folder that all clones share.
+"""Jars from Maven: named and hashed in a lock file, resolved once, kept in a folder that all clones share.
+
+There are two locks: `kafka-jars.lock`, Apache Kafka's server with all that it needs, and `flink-jars.lock`, the job
+server through which Beam runs on Apache Flink.
 
 Maven resolves them when it is installed, because it knows this machine's mirrors and proxies; else `jgo` does, from
 Python. Whoever brought them, every jar is compared with the lock before it may run, and again at each start.
@@ -22,6 +25,7 @@ from plumbline.errors import Unready
 log = structlog.get_logger()
 
 LOCK: Final = Path(__file__).with_name("kafka-jars.lock")
+FLINK_LOCK: Final = Path(__file__).with_name("flink-jars.lock")
 SERVER: Final = "kafka_2.13"
 MAVEN_COPY: Final = "org.apache.maven.plugins:maven-dependency-plugin:3.8.1:copy-dependencies"
 
@@ -67,11 +71,17 @@ def kafka_version(jars: Sequence[Jar]) -> str:
     return next(jar.version for jar in jars if jar.artifact == SERVER)
 
 
+def main_version(jars: Sequence[Jar]) -> str:
+    """Version of what the lock is for: the Kafka server's, else that of its first jar."""
+    return next((jar.version for jar in jars if jar.artifact == SERVER), jars[0].version)
+
+
 def shared_folder(lock: Path = LOCK) -> Path:
     """Where this lock's jars are kept for all clones: under XDG_CACHE_HOME, else ~/.cache."""
+    product = lock.stem.removesuffix("-jars")
     cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
     digest = hashlib.sha256(lock.read_bytes()).hexdigest()[:12]
-    return cache / "plumbline" / f"kafka-{kafka_version(locked(lock))}-{digest}"
+    return cache / "plumbline" / f"{product}-{main_version(locked(lock))}-{digest}"
 
 
 def ensure(folder: Path | None = None, lock: Path = LOCK, resolve: Resolver | None = None) -> Path:
@@ -84,11 +94,14 @@ def ensure(folder: Path | None = None, lock: Path = LOCK, resolve: Resolver | No
     folder = shared_folder(lock) if folder is None else folder
     if not folder.exists():
         folder.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".kafka-jars-", dir=folder.parent) as beside:
+        with tempfile.TemporaryDirectory(prefix=".jars-", dir=folder.parent) as beside:
             fresh = Path(beside) / "jars"
             fresh.mkdir()
-            log.info("resolving Apache Kafka", version=kafka_version(jars), jars=len(jars), folder=str(folder))
-            (resolve or _resolver())(jars, fresh)
+            log.info("resolving jars", lock=lock.name, version=main_version(jars), jars=len(jars), folder=str(folder))
+            try:
+                (resolve or _resolver())(jars, fresh)
+            except Unready as error:
+                raise Unready(f"{error}, or copy the folder {shared_folder(lock)} from one that has it") from error
             verify(jars, fresh)
             try:
                 fresh.rename(folder)
@@ -105,7 +118,7 @@ def verify(jars: Sequence[Jar], folder: Path) -> None:
     wanted = {jar.file: jar for jar in jars}
     present = {path.name for path in folder.glob("*.jar")}
     if extra := sorted(present - wanted.keys()):
-        raise Unready(f"{folder / extra[0]} is not in the lock of Kafka's jars: delete {folder} and start again")
+        raise Unready(f"{folder / extra[0]} is not in the lock of these jars: delete {folder} and start again")
     for name, jar in wanted.items():
         if name not in present:
             raise Unready(f"{folder / name} is missing: delete {folder} and start again, so that it is resolved anew")
@@ -150,8 +163,8 @@ def resolve_with_jgo(jars: Sequence[Jar], folder: Path) -> None:
 
 def _no_jars(tool: str, reason: str) -> str:
     return (
-        f"Apache Kafka's jars cannot be resolved with {tool} ({reason.strip()[:300]}): connect this machine to a Maven "
-        f"repository, or copy the folder {shared_folder()} from a machine that has it"
+        f"the jars cannot be resolved with {tool} ({reason.strip()[:300]}): connect this machine to a Maven repository "
+        "that holds them"
     )
 
 
@@ -163,6 +176,6 @@ def pom(jars: Sequence[Jar]) -> str:
     )
     return (
         '<project xmlns="http://maven.apache.org/POM/4.0.0"><modelVersion>4.0.0</modelVersion>'
-        "<groupId>plumbline</groupId><artifactId>kafka-jars</artifactId><version>1</version>"
+        "<groupId>plumbline</groupId><artifactId>jars</artifactId><version>1</version>"
         f"<dependencies>{dependencies}</dependencies></project>"
     )

@@ -12,7 +12,7 @@ from features.analysis import raw_names, write_analysis
 from features.analyzed_days import SUFFIX, Analyzed, analyze_days, gather_here, gather_on, remove_others, versions
 from features.declaration import DECLARATION
 from features.grammar import RAW_STRINGS
-from features.pipeline import RUNNER
+from features.runner import EMBEDDED
 from plumbline.errors import InvalidArchive, Refused
 from retrain.analysis import analysis
 from retrain.rows import DayFile, DayFiles
@@ -71,7 +71,7 @@ def test_the_second_night_looks_at_what_is_new_or_damaged_and_finds_the_same_bit
 def test_a_pipeline_gathers_the_same_bytes_as_this_process(made):
     folder, files = made
     paths = {key: folder / f"{key}{SUFFIX}" for key in list(files)[:2]}
-    gather_on({key: files[key] for key in paths}, paths, DECLARED, RUNNER, ())
+    gather_on({key: files[key] for key in paths}, paths, DECLARED, EMBEDDED)
     for key, path in paths.items():
         assert path.read_bytes() == next((folder / "one").glob(f"{key}*")).read_bytes()
 
