@@ -60,6 +60,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
     for module in BLUEPRINTS:
         app.register_blueprint(module.blueprint)
     protection.limit_log_in(app)
+    app.extensions[models.FOLDER] = settings.models_path
     app.extensions["plumbline.desk"] = Desk(engine, stream.STREAMS_MAX, now_us)
     app.jinja_env.globals.update(
         asset=asset,

@@ -7,14 +7,16 @@ The console records that somebody allows a request, and nothing else: files, par
 from dataclasses import dataclass
 from typing import Any, Final
 
-from flask import Blueprint, abort, flash, redirect, render_template, url_for
+from flask import Blueprint, Response, abort, current_app, flash, redirect, render_template, url_for
 from flask.typing import ResponseReturnValue
-from flask_babel import gettext
+from flask_babel import get_locale, gettext
 from flask_security import roles_accepted
 
 from app.access import person
+from app.card import POLICY, card_page
 from app.database import engine, store
 from app.news import now_us
+from app.protection import OWN_POLICY
 from plumbline.errors import ModelVersionNotFound, NotFound, Refused
 from store import models
 from store.engine import transaction
@@ -23,6 +25,8 @@ from store.model_tables import ModelRequest, ModelVersion
 blueprint = Blueprint("models", __name__, url_prefix="/models")
 
 STAGE_ICONS: Final = {"champion": "approve", "canary": "review", "shadow": "note"}
+FOLDER: Final = "plumbline.models"
+"""Under this name the application knows the folder of the versions on this machine."""
 HEADLINES: Final = ("ap", "auc", "cp100", "ece", "brier", "review_precision", "review_recall")
 """Metrics that a page shows, the most telling first."""
 
@@ -71,9 +75,23 @@ def version(number: int) -> ResponseReturnValue:
         gates=[gate for each in changes for gate in each.evidence.get("parity", []) if gate.get("version") == number],
         metrics=[(name, found.metrics[name]) for name in HEADLINES if name in found.metrics],
         slices=sorted(found.slices.items()),
+        has_card=card_page(current_app.extensions[FOLDER], found) is not None,
+        findings=gate_findings(found),
         now=now_us(),
         **_words(),
     )
+
+
+@blueprint.get("/<int:number>/card")
+def card(number: int) -> ResponseReturnValue:
+    """The version's card for people, as it lies beside the version; see `app.card`."""
+    try:
+        page = card_page(current_app.extensions[FOLDER], models.model_version(store(), number))
+    except ModelVersionNotFound:
+        abort(404)
+    if page is None:
+        abort(404)
+    return Response(page, content_type="text/html; charset=utf-8", headers={OWN_POLICY: POLICY})
 
 
 @blueprint.post("/requests/<int:number>/approve")
@@ -91,6 +109,14 @@ def approve(number: int) -> ResponseReturnValue:
     else:
         flash(gettext("Request %(number)s is allowed; it waits to be carried out.", number=number), "good")
     return redirect(url_for("models.page"), 303)
+
+
+def gate_findings(found: ModelVersion) -> list[tuple[bool, str]]:
+    """What the quality gate found of a version, the refusals first: whether it passed, and a sentence."""
+    checks = (found.gate or {}).get("checks", [])
+    words = "words_zh" if str(get_locale()).startswith("zh") else "words"
+    judged = [(bool(each["passed"]), str(each[words])) for each in checks if each.get("judged")]
+    return sorted(judged, key=lambda each: each[0])
 
 
 def why_not(request: ModelRequest) -> str:

@@ -21,6 +21,8 @@ from werkzeug.middleware.proxy_fix import ProxyFix
 
 from plumbline.settings import Settings
 
+OWN_POLICY: Final = "X-Plumbline-Own-Policy"
+"""A view puts a stricter policy of its own under this name; it never leaves the console under it."""
 SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 YEAR_SECONDS: Final = 31_536_000
 BODY_MAX_BYTES: Final = 64 * 1024
@@ -43,6 +45,8 @@ def protect(app: Flask, settings: Settings) -> None:
 
     def finish(response: Response) -> Response:
         headers.set_headers(response)
+        if own := response.headers.pop(OWN_POLICY, None):
+            response.headers["Content-Security-Policy"] = own
         # pages show accounts and verdicts: no cache may keep them; files under /static name their content's digest
         if request.endpoint != "static":
             response.headers["Cache-Control"] = "no-store"

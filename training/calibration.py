@@ -3,8 +3,8 @@
 The network's loss is the log-likelihood, so its scores are nearly probabilities; what moves them off is training on
 weighted or sampled rows, stopping early, and a fraud rate that has changed since. The line is fitted on rows that did
 not train. It is increasing, so that no ranking changes by it, and it is a line, so that effects stay effects: each is
-multiplied by the scale, and they still add up to the logit less the baseline's. docs/gate.md has what steps of an
-isotonic fit gave instead on later days.
+multiplied by the scale, and they still add up to the logit less the baseline's. Steps of an isotonic fit would do
+neither.
 """
 
 from dataclasses import dataclass

@@ -31,7 +31,7 @@ from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
 from training.calibration import UNCALIBRATED, Calibration
 from training.explain import baseline_logit, effects, places
-from training.files import file_digests
+from training.files import file_digests, page_file
 from training.host import host_facts
 from training.model import Network
 from training.warmup import Columns, write_warm_up
@@ -42,7 +42,6 @@ EXTRA: Final = "assets.extra"
 CARD_NAME: Final = "plumbline.json"
 POLICY_NAME: Final = "policy.json"
 DECLARATION_NAME: Final = "declaration.json"
-PAGE_NAME: Final = "card.html"
 
 Page = Callable[[Mapping[str, Any]], bytes]
 """A version's card for people, as one HTML file, from what `plumbline.json` says of it."""
@@ -163,7 +162,7 @@ def publish(
         number = max(versions(base), default=0) + 1
         facts = {"version": number, "fingerprint": declaration.fingerprint, **card, "host": host}
         if page is not None:
-            (extra / PAGE_NAME).write_bytes(page(facts))
+            page_file(folder).write_bytes(page(facts))
         text = json.dumps({**facts, "files": file_digests(folder)}, indent=2, ensure_ascii=False)
         (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
         try:

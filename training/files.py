@@ -9,6 +9,14 @@ from archive.manifest import file_sha256
 CARD: Final = "assets.extra/plumbline.json"
 """The card lists the others, and so cannot list itself."""
 
+PAGE: Final = "assets.extra/card.html"
+"""The card for people; see `training.card_page`."""
+
+
+def page_file(folder: Path) -> Path:
+    """Where a version's card for people lies."""
+    return folder / PAGE
+
 
 def file_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file of a version but its card, by path within its folder."""

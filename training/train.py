@@ -22,6 +22,7 @@ from features.declaration import DECLARATION
 from features.grammar import Declaration
 from features.runner import EMBEDDED, Runner
 from plumbline.policy import Policy
+from training.card_page import page_of
 from training.costs import Costs, Spent, choose, spent
 from training.dataset import frauds_known, row_batches, transformed, write_rows
 from training.evaluate import Loaded, load, score_rows
@@ -125,7 +126,7 @@ def train(
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
         card |= {"slices": slices(scored), "costs": _costs(costs, money), **(made or {})}
         first, _ = next(row_batches(train_file, declaration, ROWS_MAX))
-        version = publish(folder, base, card, policy, declaration, first)
+        version = publish(folder, base, card, policy, declaration, first, page_of(scored, thresholds, costs))
         tell("export", 1, 1)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)

@@ -2,6 +2,7 @@
 
 import typer
 
+from plumbline.cli.models_card import card
 from plumbline.cli.models_comparing import compare
 from plumbline.cli.models_experiment import experiment
 from plumbline.cli.models_export import export
@@ -19,7 +20,7 @@ def models() -> None:
 
 
 app.command("list")(list_)
-for command in (show, register, promote, rollback, withdraw, compare, config):
+for command in (show, register, promote, rollback, withdraw, compare, config, card):
     app.command()(command)
 app.command("carry-out")(carry_out)
 app.command()(export)

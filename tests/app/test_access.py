@@ -30,6 +30,7 @@ PAGES = {
     "/incidents/1": (302, 404, 404, 404),
     "/models": (302, 200, 200, 200),
     "/models/3": (302, 200, 200, 200),
+    "/models/3/card": (302, 404, 404, 404),
     "/pulse": (302, 200, 200, 200),
     "/profile": (302, 200, 200, 200),
     "/login": (200, 302, 302, 302),
@@ -61,6 +62,7 @@ def test_every_route_is_in_the_matrix(console):
         "/recomputations/tx-000000": "/recomputations/<path:transaction_id>",
         "/drift/feature/channel": "/drift/<kind>/<name>",
         "/models/3": "/models/<int:number>",
+        "/models/3/card": "/models/<int:number>/card",
         "/incidents/1": "/incidents/<int:number>",
         "/static/console.css": "/static/<path:filename>",
     }

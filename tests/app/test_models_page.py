@@ -1,5 +1,7 @@
 """The registry's pages: what they say, and who may allow what."""
 
+import hashlib
+
 import pytest
 from sqlalchemy.orm import Session
 
@@ -62,3 +64,44 @@ def test_an_empty_registry_says_how_to_fill_it(empty_console):
     page = empty_console.client("engineer").get("/models").text
     assert "No version is registered" in page
     assert "the newest version that is served decides" in page
+
+
+def test_a_card_is_shown_closed_off_and_only_while_it_is_the_registered_file(console, settings):
+    page, client = b"<!doctype html><title>card</title>", console.client("analyst")
+    file = settings.models_path / "3" / "assets.extra" / "card.html"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(page)
+    assert client.get("/models/3/card").status_code == 404, "its digest is not among those that were registered"
+    assert "/models/3/card" not in client.get("/models/3").text
+    with transaction(console.engine) as session:
+        version = models.model_version(session, 3)
+        version.files = {**version.files, "assets.extra/card.html": hashlib.sha256(page).hexdigest()}
+    answer = client.get("/models/3/card")
+    assert (answer.data, answer.mimetype) == (page, "text/html")
+    policy = answer.headers["Content-Security-Policy"]
+    assert "sandbox" in policy
+    assert "default-src 'none'" in policy
+    assert "script-src" not in policy
+    assert answer.headers["X-Content-Type-Options"] == "nosniff"
+    assert not [name for name, _ in answer.headers if name.startswith("X-Plumbline")]
+    assert "default-src 'self'" in client.get("/models/3").headers["Content-Security-Policy"]
+    assert 'href="/models/3/card"' in client.get("/models/3").text
+    file.write_bytes(page + b"<script>1</script>")
+    assert client.get("/models/3/card").status_code == 404
+    assert client.get("/models/99/card").status_code == 404
+
+
+def test_what_the_quality_gate_found_stands_on_the_page_the_refusals_first(console):
+    def check(passed, words, judged=True):
+        return {"name": "ap", "passed": passed, "judged": judged, "words": words, "words_zh": f"中 {words}"}
+
+    with transaction(console.engine) as session:
+        models.model_version(session, 3).gate = {
+            "verdict": "refused",
+            "checks": [check(True, "good"), check(False, "lost 0.04"), check(True, "nobody asked", judged=False)],
+        }
+    page = console.client("analyst").get("/models/3").text
+    assert page.index("lost 0.04") < page.index("good")
+    assert "nobody asked" not in page
+    client = console.client("analyst")
+    assert "中 lost 0.04" in client.get("/models/3", headers={"Accept-Language": "zh-CN"}).text
