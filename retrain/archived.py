@@ -72,7 +72,7 @@ def analysis(night: "Night", place: Place) -> Done:
     """Have TFT look over the training days, those that are new."""
     night.load()
     from retrain.analysis import analysis as run
-    from training.fit import strategy
+    from training.placed import strategy
 
     strategy(night.plan.devices)  # before TensorFlow's first operation settles the devices
     facts = run(

@@ -37,26 +37,33 @@ WORDS_MOST: Final = 3
 def fit(night: "Night", place: Place) -> Done:
     """Fit the network, and networks of other seeds beside it, and export them as they will serve."""
     night.load()
-    from training.dataset import examples
+    from training.dataset import transformed
     from training.export import Exported, Transform, save
-    from training.fit import Recipe, strategy
     from training.fit import fit as run
+    from training.placed import strategy
+    from training.recipe import Recipe
+    from training.shards import open_shards, write_shards
 
     plan, declaration = night.plan, night.declaration
     placed = strategy(plan.devices)
     transform = Transform(place.of("analysis") / "transform", declaration)
-    learnable = examples(place.of("rows") / "train.parquet", transform.features, declaration)
-    facts: dict[str, Any] = {"frauds": int(np.count_nonzero(learnable.frauds))}
+    shards = place.keep / "shards"
+    if not shards.exists():
+        rows = transformed([place.of("rows") / "train.parquet"], transform.features, declaration)
+        write_shards(shards, rows, transform.vocabulary_sizes, declaration.fingerprint)
+    learnable = open_shards(shards, declaration)
+    facts: dict[str, Any] = {"frauds": learnable.totals(slice(0, len(learnable))).frauds}
     begun = time.perf_counter()
     whole = plan.epochs * (1 + len(plan.seeds))
     for number, seed in enumerate((plan.seed, *plan.seeds)):
-        recipe = Recipe(epochs=plan.epochs, batch_rows=plan.batch_rows, seed=seed)
+        recipe = Recipe(epochs=plan.epochs, batch_rows=plan.batch_rows, seed=seed, precision=plan.precision)
         fitted = run(
             learnable, transform.vocabulary_sizes, recipe, placed,
             night.tensorboard(place.run.name) / f"seed-{seed}",
-            _told(place, number * plan.epochs, whole),
+            _told(place, number * plan.epochs, whole), checkpoints=place.keep / f"checkpoints-{seed}",
+            stop=place.stopped,
         )  # fmt: skip
-        exported = Exported(transform, fitted.network)
+        exported = Exported(transform, fitted.network, fitted.calibration)
         scratch = place.keep / "export"
         shutil.rmtree(scratch, ignore_errors=True)
         scratch.mkdir()
@@ -66,6 +73,8 @@ def fit(night: "Night", place: Place) -> Done:
             facts |= {
                 "epochs": len(fitted.losses), "loss": fitted.losses[-1] if fitted.losses else None,
                 "validation_loss": min(fitted.validation_losses, default=None),
+                "best_epoch": fitted.best_epoch, "input_share": round(fitted.input_share, 4),
+                "examples_per_second": round(fitted.examples_per_second, 1),
                 "weights_sha256": digest_of_weights(fitted.network.whole.get_weights()),
             }  # fmt: skip
     return Done(len(learnable), {**facts, "fit_seconds": round(time.perf_counter() - begun, 3)})

@@ -54,10 +54,11 @@ class Hooks:
 def notice(manifest: Manifest) -> dict[str, Any]:
     """What is said of a run that ended, for now or for good: words first, then where to look."""
     checks = manifest.of("gate").facts.get("failed_checks", []) if any(e.name == "gate" for e in manifest.steps) else []
+    stays = "nothing changes" if manifest.champion is None else f"version {manifest.champion} stays"
     words = {
         "shadowed": f"version {manifest.version} scores beside version {manifest.champion} from now on",
         "registered": f"version {manifest.version} is a candidate, and waits for people",
-        "refused": f"the gate refused the candidate, and version {manifest.champion} stays: {manifest.error}",
+        "refused": f"the gate refused the candidate, and {stays}: {manifest.error}",
         "failed": f"step {manifest.step} failed, and nothing changed: {manifest.error}",
         "stopped": f"stopped in step {manifest.step or '-'}, and goes on when started again: {manifest.error}",
         "running": "at work",

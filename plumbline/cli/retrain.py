@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from retrain.manifest import Manifest
 
 EXITS: Final = {"registered": 0, "shadowed": 0, "refused": 1, "failed": 1, "stopped": STOPPED, "running": STOPPED}
-PRECISIONS: Final = ("float32", "mixed_bfloat16", "mixed_float16")
+PRECISIONS: Final = ("float32", "bfloat16", "float16")
 
 
 def retrain(

@@ -55,7 +55,7 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration", options:
 
     root = given.data_path / "retrain"
     hooks = hooks_of(given)
-    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\\.")  # Beam imports what says so
+    warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")  # Beam imports what says so
     holder = lock.Holder(os.getpid(), socket.gethostname(), plan.day, now_us(), moment(now_us()))
     with opened() as (engine, _), lock.held(root / "lock", holder), lock.held_in_sql(engine):
         archive, journal, plan = _sources(given, plan, options)

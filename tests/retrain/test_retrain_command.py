@@ -63,7 +63,7 @@ def test_a_day_that_is_missing_is_named_and_told(bank, tmp_path, archive, capsys
         (["--cut-off", "2018-01-01"], cli.FAILED, "before the cut-off"),
         (["--cut-off", "2199-01-01"], cli.USAGE, "a moment that has passed"),
         (["--cut-off", "soon"], cli.USAGE, "--cut-off"),
-        (["--precision", "float8"], cli.USAGE, "mixed_bfloat16"),
+        (["--precision", "float8"], cli.USAGE, "bfloat16"),
         (["--days", "0"], cli.USAGE, "--days"),
     ],
     ids=["short", "early", "future", "word", "precision", "days"],
