@@ -25,6 +25,7 @@ from plumbline.decision import DeclaredHistory, Outcome
 from plumbline.errors import InvalidArchive, JournalRefused, Unready
 from plumbline.journal import LabelApplied
 from plumbline.transaction import DAY_US, Transaction
+from plumbline.weights import inverse_probability
 
 FORMAT: Final = 1
 TRANSACTIONS: Final = pa.schema(
@@ -169,7 +170,7 @@ def _columns(batch: pa.RecordBatch) -> tuple[pa.Table, pa.Table]:
     paid |= {
         "at": [each.decided_at for _, each in decisions],
         "outcome": [each.outcome.value for _, each in decisions],
-        "weight": [weight_of(each.outcome, each.sample_per_mille) for _, each in decisions],
+        "weight": [inverse_probability(each.outcome, each.sample_per_mille) for _, each in decisions],
     }
     told: dict[str, list[Any]] = {"sequence": [sequence for sequence, _ in labels]}
     of_label = ("label_id", "transaction_id", "verdict", "source", "by", "known_at")
@@ -177,13 +178,6 @@ def _columns(batch: pa.RecordBatch) -> tuple[pa.Table, pa.Table]:
     told |= {name: [getattr(each, name) for _, each in labels] for name in ("account_id", "merchant_id", "effect")}
     told |= {"again": [each.source is None for _, each in labels], "at": [each.journaled_at for _, each in labels]}
     return pa.table(paid, schema=TRANSACTIONS), pa.table(told, schema=LABELS)
-
-
-def weight_of(outcome: Outcome, sample_per_mille: int) -> float:
-    """How many decisions one stands for in a test: itself, the inverse of its probability, or none."""
-    if outcome is Outcome.DECLINE:
-        return 0.0
-    return 1000 / sample_per_mille if sample_per_mille else 1.0
 
 
 def _decoded(decoder: Any, sequence: int, value: bytes) -> Any:

@@ -8,8 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from plumbline.decision import Outcome
+from plumbline.policy import Policy
 from plumbline.transaction import DAY_US
-from retrain.blocks import weight_of
 from retrain.judged import RANKS, judge
 from retrain.labels import InvalidRules, LabelRules
 from retrain.sources import archive, open_sources
@@ -72,13 +72,6 @@ def test_judged_in_columns_is_judged_one_by_one(labels):
     assert judged.analysts == analysts_one_by_one(labels)
 
 
-def test_who_is_let_through_stands_for_those_who_were_not():
-    assert weight_of(Outcome.REVIEW, 20) == 50.0
-    assert weight_of(Outcome.DECLINE, 20) == 0.0
-    assert weight_of(Outcome.DECLINE, 0) == 0.0
-    assert (weight_of(Outcome.REVIEW, 0), weight_of(Outcome.APPROVE, 0)) == (1.0, 1.0)
-
-
 @pytest.mark.parametrize("wrong", [{"maturity_days": -1}, {"unknown_max": 1.5}, {"contradictions_max": -0.1}])
 def test_rules_that_mean_nothing_are_refused(wrong):
     with pytest.raises(InvalidRules, match=next(iter(wrong))):
@@ -107,3 +100,28 @@ def test_a_declined_payment_has_a_truth_in_training_only_where_somebody_labelled
     test = truths_of(sources, judged, FIRST, cut_off, 7, "test")
     assert set(test.truths["transaction_id"].to_pylist()) & set(declined) == set()
     assert test.declined == len(declined)
+
+
+def test_who_is_let_through_stands_in_the_test_for_those_who_were_not(tmp_path):
+    bank = KeptBank(tmp_path / "journal")
+    bank.state.policy = Policy(
+        version="p2", review_at=0.5, decline_at=0.6, sample_per_mille=100, sample_salt="a salt of sixteen"
+    )
+    rng = random.Random(2)
+    at = FIRST * DAY_US
+    bank.decide(at + DAY_US - 1, [paid(n, at + n, rng, amount_minor=100 + n) for n in range(500)])
+    bank.keep()
+    let_through = {
+        e.transaction.transaction_id for _, e in bank.entries if e.outcome is Outcome.REVIEW and e.sample_per_mille
+    }
+    assert 3 < len(let_through) < 60
+    (tmp_path / "step").mkdir()
+    archive(tmp_path / "step", archive=None, journal=bank.folder, cut_off_us=at + 9 * DAY_US, cache=tmp_path / "blocks")
+    sources = open_sources(tmp_path / "step")
+    judged = judge(sources.labels(sources.cut_off_us))
+    for use, weight in (("train", 1.0), ("test", 10.0)):
+        rows = truths_of(sources, judged, FIRST, sources.cut_off_us, 7, use).truths.to_pylist()
+        weights = {each["transaction_id"]: each["weight"] for each in rows}
+        assert {weights[each] for each in let_through} == {weight}
+        assert {weights[each] for each in weights.keys() - let_through} == {1.0}
+    assert sum(weights.values()) == len(weights) + 9 * len(let_through)
