@@ -69,8 +69,12 @@ class Group:
     singles: tuple[tuple[str, str], ...]
 
 
-WINDOWS: Final = tuple(sorted({each.window for each in declaration.HISTORY if each.window}, key=seconds))
-"""Every window of the declaration, shortest first: the columns of the history's table."""
+WINDOWS: Final = tuple(
+    sorted(
+        {each.window for each in declaration.HISTORY if (each.table, each.kind) == ("account", "count")}, key=seconds
+    )
+)
+"""Over which windows an account's transactions are counted, shortest first: the columns of the history's table."""
 
 
 def declared(decision: Decision) -> bool:
@@ -123,7 +127,7 @@ def _origin(decision: Decision, feature: Feature | None) -> str:
             values.append(moment(decision.occurred_at))
         elif name in RAW_STRINGS:
             values.append(str(getattr(decision, name)))
-        elif name in _MEASURES and _MEASURES[name][1].kind not in PLACE_MEASURES:
+        elif name in _MEASURES and _MEASURES[name][1].kind not in {*PLACE_MEASURES, "squares"}:
             index, measure = _MEASURES[name]
             shown = measure_value(measure, decision.history[index], decision.currency)
             # a feature that is one measure by itself has that measure's words already
@@ -142,7 +146,7 @@ def measure_value(measure: Measure, value: int, currency: str) -> str:
     match measure.kind:
         case "sum" | "maximum":
             return money_words(value, currency)
-        case "seconds_since" | "seconds_since_place":
+        case "seconds_since" | "seconds_since_place" | "seconds_since_first":
             return str(gettext("never before")) if value < 0 else duration(value)
         case "latitude_e6" | "longitude_e6":
             return str(gettext("not known")) if value == ABSENT else f"{value / 1e6:.5f}°"
@@ -167,12 +171,16 @@ def _group(table: str, values: Sequence[Any], currency: str) -> Group:
     spoken: Any = language()
     cells: dict[str, dict[str, tuple[str, bool]]] = {}
     singles = []
-    for measure in declaration.DECLARATION.measures_of(table):
+    measures = declaration.DECLARATION.measures_of(table)
+    in_columns = {each.kind for each in measures if each.window in WINDOWS}
+    for measure in measures:
         value = int(values[_MEASURES[measure.name][0]])
         shown = measure_value(measure, value, currency)
-        if measure.window:
+        if measure.kind == "squares":
+            continue  # half of a standard deviation: nothing that a person reads
+        if measure.window in WINDOWS:
             cells.setdefault(measure.kind, {})[measure.window] = (shown, value == 0)
-        else:
+        elif not measure.window or measure.kind not in in_columns:
             singles.append((measure_text(measure), shown))
     return Group(
         title=str(_ENTITIES.get(table, table)),

@@ -17,11 +17,12 @@ from numba import njit
 from archive.layout import Archive
 from features.analysis import Columns
 from features.declaration import DECLARATION
-from features.grammar import ABSENT, WINDOWED, Measure
+from features.grammar import ABSENT, WINDOWED, Measure, Table
 from features.history import Flags, Integers
+from features.kernel import UNUSUAL_TIMES
 from features.preprocessing import DEVIATION_LEAST, Z_LIMIT
 from features.sweep import Arrivals, History
-from features.transforms import MONDAY_US, YEAR_SECONDS
+from features.transforms import MONDAY_US, YEAR_SECONDS, Z_PRIOR_COUNT, Z_PRIOR_SHARE
 from plumbline.transaction import DAY_US, SECOND_US
 
 Float64 = npt.NDArray[np.float64]
@@ -118,12 +119,25 @@ def measured(stream: Stream, measure: Measure, rows: Integers, after: Integers, 
     place[order] = np.arange(len(order))
     is_entry = stream.is_label if of.stream == "fraud_labels" else ~stream.is_label
     other = stream.entities[of.distinct or "merchant"]
-    kind = ("count", "sum", "maximum", "distinct").index(measure.kind)
+    amount = np.minimum(stream.amount, of.square_most) ** 2 if measure.kind == "squares" else stream.amount
+    if measure.kind == "unusual":
+        is_entry = is_entry & _unusual(stream, of)
+    kind = {"count": 0, "unusual": 0, "sum": 1, "squares": 1, "maximum": 2, "distinct": 3, "seconds_since_first": 4}
     found: Integers = _in_windows(
-        key[order], stream.time[order], stream.amount[order], other[order], is_entry[order], place[rows], after, until,
-        kind,
+        key[order], stream.time[order], amount[order], other[order], is_entry[order], place[rows], after, until,
+        kind[measure.kind],
     )  # fmt: skip
     return found
+
+
+def _unusual(stream: Stream, of: Table) -> Flags:
+    """Which entries of a table were unusual when they came, bool [n]: their own windows are always exact."""
+    everything = np.arange(len(stream.time))
+    before = stream.time - of.usual_us, stream.time
+    count, total = (
+        measured(stream, Measure(of.name, kind, str(of.usual)), everything, *before) for kind in ("count", "sum")
+    )
+    return np.asarray((count > 0) & (stream.amount * count > UNUSUAL_TIMES * total))
 
 
 @njit(cache=True)
@@ -133,6 +147,8 @@ def _in_windows(
     out = np.zeros(len(rows), np.int64)
     for n in range(len(rows)):
         at = rows[n] - 1
+        if kind == 4:
+            out[n] = -1
         seen = {np.int64(-1)}
         while at >= 0 and key[at] == key[rows[n]] and time[at] > after[n]:
             if is_entry[at] and time[at] <= until[n]:
@@ -142,6 +158,8 @@ def _in_windows(
                     out[n] += amount[at]
                 elif kind == 2:
                     out[n] = max(out[n], amount[at])
+                elif kind == 4:
+                    out[n] = (time[rows[n]] - time[at]) // SECOND_US
                 elif other[at] not in seen:
                     seen.add(other[at])
                     out[n] += 1
@@ -218,6 +236,13 @@ def _plain(columns: Columns) -> Float64:
     )
 
 
+def _z_score(number: Integers, total: Integers, squares: Integers, count: Integers) -> Any:
+    mean = total / count
+    spread = np.maximum(squares / count - mean**2, 0)
+    variance = (count * spread + Z_PRIOR_COUNT * (Z_PRIOR_SHARE * mean) ** 2) / (count + Z_PRIOR_COUNT)
+    return (number - mean) / np.sqrt(np.maximum(variance, 1))
+
+
 def _weekday(time: Integers) -> Any:
     return ((time + MONDAY_US) // DAY_US % 7) * (2 * np.pi / 7)
 
@@ -233,6 +258,12 @@ _FORMULAS: Final[Mapping[str, Callable[..., Any]]] = {
         count > 0, np.log1p(number * count) - np.log1p(total), 0
     ),
     "share": lambda part, whole: part / np.maximum(whole, 1) * (whole > 0),
+    "share_of_difference": lambda part, longer, shorter: (
+        part / np.maximum(longer - shorter, 1) * (longer - shorter > 0)
+    ),
+    "z_score": lambda number, total, squares, count: (
+        _z_score(number, total, squares, np.maximum(count, 1)) * (count > 0)
+    ),
     "known": lambda number: number >= 0,
     "hour_sine": lambda time: np.sin(_hour(time)),
     "hour_cosine": lambda time: np.cos(_hour(time)),

@@ -12,8 +12,11 @@ from typing import Final
 from features.grammar import PLACE_MEASURES, Declaration, Feature, Measure, Table
 from features.words import window_words
 
+USUAL: Final = "90d"
+"""Over which window an account's own habit is taken."""
+
 TABLES: Final = (
-    Table("account", "account", "transactions", bound=512, distinct="merchant"),
+    Table("account", "account", "transactions", bound=512, distinct="merchant", usual=USUAL),
     Table("account_merchant", "account_merchant", "transactions", bound=0),
     Table("merchant", "merchant", "transactions", bound=4096),
     Table("device", "device", "transactions", bound=256, distinct="account"),
@@ -30,36 +33,55 @@ def measures(table: str, kinds: str, windows: str = "") -> Iterator[Measure]:
 
 HISTORY: Final[tuple[Measure, ...]] = (
     *measures("account", "count sum maximum", "10m 1h 1d 7d 30d"),
+    *measures("account", "count sum squares", USUAL),
+    *measures("account", "unusual", "1d 3d 7d 14d"),
     *measures("account", "distinct", "1d"),
     *measures("account", "seconds_since latitude_e6 longitude_e6 seconds_since_place"),
     *measures("account_merchant", "ever"),
     *measures("merchant", "count sum", "1h 1d 7d 30d"),
+    *measures("merchant", "count", "8d 14d 21d 37d 67d"),
     *measures("device", "distinct", "1d 7d"),
-    *measures("account_fraud", "count", "30d"),
-    *measures("merchant_fraud", "count", "1d 7d 30d"),
+    *measures("account_fraud", "count", "7d 14d 30d 60d"),
+    *measures("account_fraud", "seconds_since"),
+    *measures("merchant_fraud", "count", "1d 7d 14d 30d 60d"),
+    *measures("merchant_fraud", "seconds_since_first", "30d 60d"),
+    *measures("merchant_fraud", "seconds_since"),
 )
+
+RATES: Final = {"1d": "8d", "7d": "14d", "14d": "21d", "30d": "37d", "60d": "67d"}
+"""Windows of fraud reports, and each with the week before in which most of them were still to come."""
+
+_PARTS: Final = frozenset({*PLACE_MEASURES, "squares"})
+_ENDS: Final = frozenset(f"merchant_count_{longer}" for longer in RATES.values())
+"""Kinds and measures that say something in a formula with others alone."""
 
 
 def _of_measures() -> Iterator[Feature]:
-    """Each measure but the last place becomes a feature by itself: its logarithm, scaled."""
+    """Each measure that says something alone becomes a feature by itself: its logarithm, scaled."""
     for measure in HISTORY:
-        if measure.kind not in PLACE_MEASURES:
+        if measure.kind not in _PARTS and measure.name not in _ENDS:
             yield Feature(f"{measure.name}_log", "log", (measure.name,), measure.text_en, measure.text_zh)
 
 
 def _of_habits() -> Iterator[Feature]:
-    """The transaction against the account's own mean and maximum, and each window against the longest."""
-    for window in ("1d", "7d", "30d"):
+    """The transaction against the account's own mean, spread and maximum, and each window against a longer one."""
+    for window in ("1d", "7d", "30d", USUAL):
         en, zh = window_words(window, "en"), window_words(window, "zh")
         yield Feature(
             f"amount_to_mean_{window}", "log_ratio_to_mean",
             ("amount_minor", f"account_sum_{window}", f"account_count_{window}"),
             f"amount against the account's mean over {en}", f"金额与账户{zh}均值之比",
         )  # fmt: skip
-        yield Feature(
-            f"amount_to_maximum_{window}", "log_ratio", ("amount_minor", f"account_maximum_{window}"),
-            f"amount against the account's largest over {en}", f"金额与账户{zh}最大金额之比",
-        )  # fmt: skip
+        if window != USUAL:
+            yield Feature(
+                f"amount_to_maximum_{window}", "log_ratio", ("amount_minor", f"account_maximum_{window}"),
+                f"amount against the account's largest over {en}", f"金额与账户{zh}最大金额之比",
+            )  # fmt: skip
+    yield Feature(
+        "amount_z_score_90d", "z_score",
+        ("amount_minor", "account_sum_90d", "account_squares_90d", "account_count_90d"),
+        "amount against the account's mean and spread over the last 90 days", "金额偏离账户最近 90 天均值的标准差倍数",
+    )  # fmt: skip
     for window in ("10m", "1h", "1d", "7d"):
         yield Feature(
             f"account_pace_{window}", "share", (f"account_count_{window}", "account_count_30d"),
@@ -75,6 +97,13 @@ def _of_habits() -> Iterator[Feature]:
             f"merchant_fraud_share_{window}", "share", (f"merchant_fraud_count_{window}", f"merchant_count_{window}"),
             f"frauds reported at the merchant per transaction over {window_words(window, 'en')}",
             f"商户{window_words(window, 'zh')}每笔交易的欺诈报告数",
+        )  # fmt: skip
+    for window, longer in RATES.items():
+        yield Feature(
+            f"merchant_fraud_rate_{window}", "share_of_difference",
+            (f"merchant_fraud_count_{window}", f"merchant_count_{longer}", "merchant_count_7d"),
+            f"frauds reported at the merchant in {window_words(window, 'en')} per transaction of a week earlier",
+            f"商户{window_words(window, 'zh')}的欺诈报告数与一周前同期交易笔数之比",
         )  # fmt: skip
 
 

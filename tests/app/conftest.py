@@ -359,6 +359,8 @@ def history(payment: Payment, past: list[Payment]) -> list[int]:
 def measured(measure: Measure, payment: Payment, mine: list[Payment]) -> int:
     """One measure of an entity's payments, oldest first; fraud labels are made up."""
     entity = declaration.DECLARATION.table(measure.table).entity
+    if measure.kind.startswith("seconds_since") and measure.table.endswith("_fraud"):
+        return -1
     if declaration.DECLARATION.table(measure.table).stream == "fraud_labels":
         return {"m-voucher-5": 4, "m-electro-44": 1}.get(payment.merchant, 0) if entity == "merchant" else 0
     if measure.window:
@@ -370,6 +372,10 @@ def measured(measure: Measure, payment: Payment, mine: list[Payment]) -> int:
             return sum(other.amount_minor for other in mine)
         case "maximum":
             return max((other.amount_minor for other in mine), default=0)
+        case "unusual":
+            return sum(other.amount_minor > 50_000 for other in mine)
+        case "squares":
+            return sum(other.amount_minor**2 for other in mine)
         case "distinct":
             what = "merchant" if entity == "account" else "account"
             return len({getattr(other, what) for other in mine})

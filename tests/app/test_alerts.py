@@ -105,6 +105,8 @@ def test_the_two_halves_of_the_hour_are_told_as_one_reason(console):
 def test_history_is_shown_for_every_measure_with_its_unit(console):
     page = console.client("analyst").get(f"/alerts/{queue(console)[0]}").text.replace("&#39;", "'")
     for measure in declaration.HISTORY:
+        if measure.kind == "squares":
+            continue  # half of a standard deviation: nothing that a person reads
         words = measure.text_en.partition(" in the last")[0] if measure.window else measure.text_en
         assert words in page, measure.name
     assert "the last 10 minutes" in page

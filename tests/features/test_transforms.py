@@ -152,4 +152,4 @@ def test_padding_adds_rows_of_zeros_up_to_a_multiple_of_64(rows, wanted):
 
 
 def test_every_declared_transform_is_computed_somewhere():
-    assert {each.transform for each in FEATURES} <= {*TRANSFORMS, "vocabulary"} == INPUTS.keys()
+    assert {each.transform for each in FEATURES} == {*TRANSFORMS, "vocabulary"} == INPUTS.keys()
