@@ -1,6 +1,6 @@
 """Carries out what two people allowed, in steps that may all be done again: whoever is killed between two goes on.
 
-    check ─► files ─► available ─► parity ─► labels ─► published ─► in force ─► recorded ─► let go
+    check ─► files ─► available ─► parity ─► labels ─► thresholds ─► published ─► in force ─► recorded ─► let go
 
 Nothing is remembered between steps but what the parts themselves hold: files, the model server, the control topic, the
 journal, SQL. The same command reads it all again, and so ends in the same state. SQL is written last and at one stroke,
@@ -18,7 +18,7 @@ import sqlalchemy as sa
 from plumbline.assignment import Assignment
 from plumbline.errors import ModelUnavailable, ModelVersionNotFound, Refused
 from plumbline.transaction import SECOND_US
-from release import recording, serving
+from release import recording, serving, thresholds
 from release.assigning import assigned, same_effect
 from release.publishing import named, publish_once, wait_in_force
 from release.registering import verify_registered
@@ -29,8 +29,11 @@ from store.engine import transaction
 from store.model_tables import ModelRequest
 from store.models import APPROVED, DONE, REQUEST_SECONDS, ask_alone, model_request, model_version
 
-STEPS: Final = ("check", "files", "available", "parity", "labels", "published", "in_force", "recorded", "let_go")
+STEPS: Final = (
+    "check", "files", "available", "parity", "labels", "thresholds", "published", "in_force", "recorded", "let_go",
+)  # fmt: skip
 SERVING: Final[frozenset[Stage]] = frozenset({"shadow", "canary", "champion"})
+DECIDING: Final[frozenset[Stage]] = frozenset({"canary", "champion"})
 
 Gate = Callable[[int], dict[str, Any]]
 """Judges a version that is served, by its number; returns its evidence, or raises Refused."""
@@ -139,6 +142,12 @@ def _steps(
         if not urgent:  # labels can wait, accounts cannot
             _labelled(evidence, site.server, after)
         tell("labels")
+        # A version's thresholds before its accounts: until the assignment they are nobody's.
+        deciding = [number for number in gated if after.placed[number].stage in DECIDING]
+        evidence["thresholds"] = thresholds.bring(
+            site.bootstrap, site.prefix, site.models, deciding, _kept(after), site.wait_seconds
+        )
+        tell("thresholds")
         offset = publish_once(site.bootstrap, site.prefix, assignment)
         tell("published")
         wait_in_force(site.bootstrap, site.prefix, offset, site.wait_seconds)
@@ -189,6 +198,11 @@ def _assignment(before: Registry, after: Registry, request: ModelRequest, replac
     if wish is None or (now is not None and same_effect(wish, now) and not request.over):
         return None
     return named(wish, request.id)
+
+
+def _kept(registry: Registry) -> frozenset[int]:
+    """Versions whose thresholds stay in the policy: those that decide, or to which a rollback may return."""
+    return frozenset({*registry.former, *(n for n, each in registry.placed.items() if each.stage in DECIDING)})
 
 
 def _answering(registry: Registry) -> set[int]:

@@ -1,12 +1,12 @@
-"""An assignment goes to the scorer exactly once, and what became of it is read from the journal.
+"""A message on `control` goes to the scorer exactly once, and what became of it is read from the journal.
 
-Its name says what is in it, so whoever finds it on the `control` topic knows that it need not be sent again.
+An assignment's name says what is in it, so whoever finds it on the topic knows that it need not be sent again.
 """
 
 import hashlib
 import time
 from contextlib import closing
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from kafka import KafkaConsumer, TopicPartition
@@ -14,12 +14,15 @@ from kafka import KafkaConsumer, TopicPartition
 from plumbline import control, journal
 from plumbline.assignment import Assignment
 from plumbline.errors import BrokerUnavailable, InvalidControl, Refused
-from plumbline.journal import AssignmentApplied, Rejected
+from plumbline.journal import AssignmentApplied, ControlApplied, Rejected
 from plumbline.names import Topic
+from plumbline.policy import Policy
 from streaming.control import publish
 from streaming.kafka import end_offsets, reaching, reader
 
 POLL_MS: Final = 100
+
+Kind = TypeVar("Kind", Assignment, Policy)
 
 
 def named(assignment: Assignment, request: int) -> Assignment:
@@ -31,17 +34,20 @@ def named(assignment: Assignment, request: int) -> Assignment:
 
 def publish_once(bootstrap: str, prefix: str, assignment: Assignment) -> int:
     """Send an assignment unless it is the newest on the topic already; its offset there. Raises BrokerUnavailable."""
-    newest = newest_assignment(bootstrap, prefix)
-    if newest is not None and newest[1] == assignment:
-        return newest[0]
+    for offset, newest in messages(bootstrap, prefix, Assignment)[-1:]:
+        if newest == assignment:
+            return offset
     return publish(bootstrap, prefix, assignment)
 
 
-def newest_assignment(bootstrap: str, prefix: str) -> tuple[int, Assignment] | None:
-    """The newest assignment on the control topic and its offset; None where there is none. Raises BrokerUnavailable."""
+def messages(bootstrap: str, prefix: str, kind: type[Kind]) -> list[tuple[int, Kind]]:
+    """Messages of a kind on the control topic with their offsets, as far as they are kept; the newest last.
+
+    Raises BrokerUnavailable.
+    """
     partition = TopicPartition(prefix + Topic.CONTROL.value, 0)
     end = end_offsets(bootstrap, [partition.topic])[partition]
-    found: tuple[int, Assignment] | None = None
+    found: list[tuple[int, Kind]] = []
     with closing(reader(bootstrap, [partition])) as consumer:
         while consumer.position(partition) < end:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
@@ -50,13 +56,13 @@ def newest_assignment(bootstrap: str, prefix: str) -> tuple[int, Assignment] | N
                         message = control.parse(record.value)
                     except InvalidControl:
                         continue  # the scorer said so already, in the dead-letter topic
-                    if isinstance(message, Assignment):
-                        found = record.offset, message
+                    if isinstance(message, kind):
+                        found.append((record.offset, message))
     return found
 
 
-def wait_in_force(bootstrap: str, prefix: str, offset: int, seconds: float) -> None:
-    """Until the journal says that the control message at an offset came into force.
+def wait_in_force(bootstrap: str, prefix: str, offset: int, seconds: float, what: str = "assignment") -> None:
+    """Until the journal says that the control message at an offset came into force; what: to call it in errors.
 
     Raises Refused with the scorer's reason when it was rejected, BrokerUnavailable when the journal says nothing in
     time: the scorer may be down, and will take it when it is back.
@@ -67,18 +73,38 @@ def wait_in_force(bootstrap: str, prefix: str, offset: int, seconds: float) -> N
         while True:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
                 for record in records:
-                    entry = journal.decode(record.value)
-                    if not isinstance(entry, AssignmentApplied | Rejected) or entry.source is None:
-                        continue
-                    if (entry.source.topic, entry.source.offset) == (topic, offset):
-                        if isinstance(entry, Rejected):
-                            raise Refused(f"the scorer refused the assignment: {entry.error}")
+                    entry = _answer(record.value, topic, offset)
+                    if isinstance(entry, Rejected):
+                        raise Refused(f"the scorer refused the {what}: {entry.error}")
+                    if entry is not None:
                         return
             if time.monotonic() > end:
                 raise BrokerUnavailable(
-                    f"the assignment is published (offset {offset} of {topic}), and no scorer took it within "
+                    f"the {what} is published (offset {offset} of {topic}), and no scorer took it within "
                     f"{seconds:.0f} s: when one runs again, run the same command to go on"
                 )
+
+
+def was_refused(bootstrap: str, prefix: str, offset: int) -> bool:
+    """Whether the journal says so far that the control message at an offset was rejected. Raises BrokerUnavailable."""
+    topic = prefix + Topic.CONTROL.value
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    end = end_offsets(bootstrap, [partition.topic])[partition]
+    with closing(_journal_since(bootstrap, prefix, _appended_at_ms(bootstrap, topic, offset))) as consumer:
+        while consumer.position(partition) < end:
+            for records in consumer.poll(timeout_ms=POLL_MS).values():
+                for record in records:
+                    if (entry := _answer(record.value, topic, offset)) is not None:
+                        return isinstance(entry, Rejected)
+    return False
+
+
+def _answer(raw: bytes, topic: str, offset: int) -> AssignmentApplied | ControlApplied | Rejected | None:
+    """What a journal record says of a control message; None where it speaks of something else."""
+    entry = journal.decode(raw)
+    if not isinstance(entry, AssignmentApplied | ControlApplied | Rejected) or entry.source is None:
+        return None
+    return entry if (entry.source.topic, entry.source.offset) == (topic, offset) else None
 
 
 def _appended_at_ms(bootstrap: str, topic: str, offset: int) -> int:
@@ -89,7 +115,7 @@ def _appended_at_ms(bootstrap: str, topic: str, offset: int) -> int:
                 for record in records:
                     found: int = record.timestamp
                     return found
-    raise Refused(f"offset {offset} of {topic} is gone: a newer assignment took its place")
+    raise Refused(f"offset {offset} of {topic} is gone: a newer one took its place")
 
 
 def _journal_since(bootstrap: str, prefix: str, since_ms: int) -> KafkaConsumer:

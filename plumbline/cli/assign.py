@@ -6,6 +6,8 @@ from typing import Annotated
 
 import typer
 
+WAIT_SECONDS = 60.0
+
 
 def assign(
     decides: Annotated[int, typer.Option(min=1, help="Number of the version that decides.")],
@@ -26,6 +28,13 @@ def assign(
         str, typer.Option(help="Name of the assignment that must be in force, or this one is refused; empty: any.")
     ] = "",
     name: Annotated[str, typer.Option(help="What to call the assignment; made from the clock when not given.")] = "",
+    own_thresholds: Annotated[
+        bool,
+        typer.Option(
+            "--own-thresholds",
+            help="First bring the thresholds beside the deciding versions' files into force; waits for the scorer.",
+        ),
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring an assignment of model versions into force with the scorer's next batch.
@@ -52,6 +61,11 @@ def assign(
         assignment: Assignment = parse(msgspec.json.encode(fields))
     except InvalidControl as error:
         raise InvalidSetting("assign", error.field, error.value, error.allowed) from error
+    if own_thresholds:
+        from release.thresholds import bring
+
+        deciding = [assignment.decides, *(each.version for each in assignment.arms)]
+        bring(settings.kafka_bootstrap, settings.topic_prefix, settings.models_path, deciding, deciding, WAIT_SECONDS)
     offset = publish(settings.kafka_bootstrap, settings.topic_prefix, assignment)
     facts = msgspec.to_builtins(assignment) | {"offset": offset}
     print(json.dumps(facts) if as_json else f"assignment {named} is on its way to the scorer (offset {offset})")

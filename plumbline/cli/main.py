@@ -34,7 +34,7 @@ VERBS: Final[dict[str, str]] = {
     "play": "Send an archive or a simulation to the transactions topic.",
     "score": "Decide transactions and write the journal.",
     "ledger": "Store the journal's decisions in SQL.",
-    "policy": "Bring a policy into force.",
+    "policy": "Bring a policy into force, or show the newest.",
     "prepare": "Compute the history that another declaration needs.",
     "assign": "Say which model version decides, and which score beside it.",
     "snapshot": "List the snapshots of history; --verify refolds and compares.",

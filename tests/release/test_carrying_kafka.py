@@ -17,17 +17,23 @@ from google.protobuf import text_format
 from features.declaration import FEATURE_NAMES, HISTORY_NAMES
 from plumbline.assignment import Arm
 from plumbline.cli import main as cli
-from plumbline.journal import AssignmentApplied, Rejected
+from plumbline.decision import Outcome
+from plumbline.journal import AssignmentApplied, ControlApplied, Rejected
+from plumbline.policy import Policy
+from plumbline.policy import encode as encode_policy
+from release import thresholds
 from release.carrying import STEPS
 from serving import wire_pb2 as wire
 from serving.columns import NUMBERS
 from serving.models_client import model_versions
 from store.engine import transaction
 from store.models import DONE, REFUSED, changes, model_request, newest_requests
+from streaming.control import publish
 from tests.declared_model import declared_models
 from tests.release.conftest import add_people
 from tests.scorer_site import Site
 from tests.serving_process import ModelServer
+from training.files import file_digests
 
 ROWS = 1100
 VERSIONS = (1, 2, 3)
@@ -317,3 +323,55 @@ def test_an_experiment_begins_with_two_people_keeps_its_shares_and_ends_with_one
     status = json.loads(run("experiment", "status", "--json")[1])
     assert status["stopped_because"]["why"] == "enough seen"
     assert run(*begin, "--by", "ada@bank.example")[0] == cli.FAILED, "a name deals accounts once"
+
+
+def with_policy(base: Path, number: int, policy: Policy) -> None:
+    """Gives a copied version thresholds of its own, named by its card as every file is."""
+    extra = base / str(number) / "assets.extra"
+    (extra / "policy.json").write_bytes(encode_policy(policy))
+    card = json.loads((extra / "plumbline.json").read_text())
+    card["files"] = file_digests(base / str(number))
+    (extra / "plumbline.json").write_text(json.dumps(card))
+
+
+def test_a_version_decides_under_its_own_thresholds_from_its_first_decision_on(
+    bank, run, capsys, tmp_path, monkeypatch
+):
+    for base in (bank.models, bank.served):
+        copied(bank.models / "2", base, 5)
+    with_policy(bank.models, 5, Policy(version="suggested", review_at=0.0, decline_at=2.0))
+    assert run("register", 5)[0] == cli.DONE
+    assert released(run, 5, "shadow")[0] == cli.DONE
+    people_s = Policy(version="people-s", declined_accounts=frozenset({"a1"}))
+    with_own = thresholds.with_own
+
+    def overtaken(policy, *more):
+        monkeypatch.setattr(thresholds, "with_own", with_own)
+        publish(bank.site.bootstrap, bank.site.prefix, people_s)  # between our reading and our writing
+        return with_own(policy, *more)
+
+    monkeypatch.setattr(thresholds, "with_own", overtaken)
+    code, out, err = released(run, 5, "canary", "--share", "50%")
+    assert code == cli.DONE, err
+    brought = json.loads(out)["thresholds"]
+    assert (brought["own"][0]["version"], brought["policy"].startswith("people-s+")) == (5, True)
+    decided = bank.pays()
+    own = [each for each in decided if each.scores[0].model_version == 5]
+    assert {each.policy_version for each in decided} == {brought["policy"]}, "the people's list is still in it"
+    assert {each.outcome for each in own if each.transaction.account_id != "a1"} == {Outcome.REVIEW}
+    bank.site.journal.until_end()
+    first = next(n for n, each in bank.site.journal.entries
+                 if isinstance(each, ControlApplied) and each.policy.version == brought["policy"])  # fmt: skip
+    assigned = next(n for n, each in bank.site.journal.entries if isinstance(each, AssignmentApplied)
+                    and each.assignment is not None and 5 in each.assignment.versions and each.assignment.arms)  # fmt: skip
+    assert first < assigned
+    assert cli.run(["policy", "--json"]) == cli.DONE
+    shown = json.loads(capsys.readouterr().out)
+    assert (shown["version"], [each["version"] for each in shown["thresholds"]]) == (brought["policy"], [5])
+    file = tmp_path / "policy.json"
+    file.write_bytes(encode_policy(Policy(version="edited", review_at=0.3)))
+    assert cli.run(["policy", str(file)]) == cli.DONE
+    assert "version 5: review from 0, decline from 2" in capsys.readouterr().out
+    assert {each.policy_version for each in bank.pays()} == {"edited"}
+    assert released(run, 5, "champion")[0] == cli.DONE
+    assert {each.policy_version for each in bank.pays()} == {"edited"}, "its thresholds are there already"
