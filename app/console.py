@@ -28,6 +28,7 @@ from app import (
     profile,
     protection,
     recompute,
+    retrains,
     stream,
     transactions,
     warnings,
@@ -43,7 +44,7 @@ log = structlog.get_logger()
 STATIC: Final = Path(__file__).parent / "static"
 STATIC_SECONDS: Final = 31_536_000
 BLUEPRINTS: Final = (
-    health, overview, alerts, transactions, drift, models, incidents, stream, profile, warnings, recompute,
+    health, overview, alerts, transactions, drift, models, retrains, incidents, stream, profile, warnings, recompute,
 )  # fmt: skip
 
 
@@ -53,6 +54,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
         raise Unready("the console's front end is not built: run `python -m app.frontend` (make does it)")
     app = Flask("app", static_folder=str(STATIC), template_folder="templates")
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_SECONDS
+    app.config["TENSORBOARD_URL"] = settings.tensorboard_url
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     protection.protect(app, settings)
     languages.speak(app)

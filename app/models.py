@@ -195,6 +195,9 @@ def metric_words(name: str) -> str:
         "brier": gettext("Brier score"),
         "review_precision": gettext("Precision at the review capacity"),
         "review_recall": gettext("Recall at the review capacity"),
+        "expected_ratio": gettext("Frauds found over frauds expected"),
+        "cost": gettext("Expected cost per transaction"),
+        "review_share": gettext("Share that goes to review"),
     }
     return str(spoken.get(name, name))
 

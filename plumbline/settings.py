@@ -196,6 +196,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description="Verdicts that give a notice, by commas: failed, refused, registered, shadowed, stopped."),
     ] = "failed,refused,registered,shadowed"
 
+    tensorboard_url: Annotated[
+        str,
+        Meta(
+            pattern=r"^(https?://\S+)?$",
+            description="Address of a TensorBoard over the nights' logs, for the console's links; empty: no link.",
+        ),
+    ] = ""
+
     metrics_host: Annotated[str, Meta(description="Address this process's Prometheus metrics are served on.")] = (
         "127.0.0.1"
     )

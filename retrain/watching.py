@@ -155,7 +155,16 @@ def row_of(manifest: Manifest, tensorboard: str) -> RetrainRun:
         rows=int(_facts(manifest, "rows").get("rows_train", 0)),
         arguments=manifest.arguments,
         steps=[
-            {"name": each.name, "state": each.state, "seconds": each.seconds, "rows": each.rows, "facts": _flat(each)}
+            {
+                "name": each.name,
+                "state": each.state,
+                "seconds": each.seconds,
+                "rows": each.rows,
+                "facts": _flat(each),
+                "inputs": each.inputs,
+                "outputs": each.outputs,
+                "digest": each.digest if each.state == "done" else "",
+            }
             for each in manifest.steps
         ],
         gate=gate.get("gate"),

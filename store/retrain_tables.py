@@ -22,7 +22,8 @@ class RetrainRun(Base):
     work, or in which the run ended, empty when it is done; updated_at: its newest sign of life; finished_at: None while
     the verdict is not final; seconds: of work, over all starts; attempts: how often a process began; version: of the
     registry, once there is one; champion: the version that the candidate was held against; rows: that trained;
-    steps: list of {name, state, seconds, rows, facts}, state being `waiting`, `running`, `done` or `failed`;
+    steps: list of {name, state, seconds, rows, facts, inputs, outputs, digest}, state being `waiting`, `running`,
+    `done` or `failed`, and the last three SHA-256 of what it read and wrote, by name and in all;
     gate: {passed, checks}, None before it spoke; metrics: {candidate, champion}; error: why it failed or was refused;
     tensorboard: folder of the fit's logs; host: where it ran last.
     """

@@ -15,7 +15,9 @@ from werkzeug.serving import make_server
 from store import watch
 from store.alerts import alert, open_alerts
 from store.engine import transaction
+from store.retrains import record
 from tests.app.guarded import store_canaries
+from tests.app.nights import REFUSED, RUNNING, SHADOWED, running, store_nights
 
 pytestmark = pytest.mark.browser
 
@@ -198,6 +200,7 @@ def every_page(console) -> list[str]:
     with Session(console.engine) as session:
         first = open_alerts(session, 1)[0].id
     broken = store_canaries(console.engine)
+    store_nights(console.engine, console.now_us)
     return [
         "/",
         "/alerts",
@@ -211,6 +214,8 @@ def every_page(console) -> list[str]:
         "/models/3",
         "/incidents",
         f"/incidents/{broken}",
+        "/retrains",
+        *(f"/retrains/{run}" for run in (SHADOWED, REFUSED, RUNNING)),
         "/profile",
         "/nothing-here",
     ]
@@ -329,5 +334,29 @@ def test_a_second_person_allows_a_release_at_the_press_of_a_button(browser, addr
     expect(page.locator("[data-request='1']")).to_contain_text("waits to be carried out")
     page.locator("tr[data-version='5'] a.open").click()
     expect(page.locator("h1")).to_have_text("Model version 5")
+    assert troubles == []
+    context.close()
+
+
+def test_a_night_at_work_refreshes_itself_until_it_is_done(browser, address, console, troubles):
+    store_nights(console.engine, console.now_us)
+    context, page = opened(browser, address, troubles)
+    page.goto("/models")
+    page.get_by_role("link", name="Nightly retrains").click()
+    page.locator(f"[data-run='{RUNNING}'] a.open").click()
+    arrive(page, f"**/retrains/{RUNNING}")
+    expect(page.locator("[data-step=gate]")).to_contain_text("Waiting")
+    with transaction(console.engine) as session:
+        record(session, running(console.now_us, step="register"))
+    expect(page.locator("[data-step=gate]")).to_contain_text("Done")
+    with transaction(console.engine) as session:
+        done = running(console.now_us, step="register")
+        done.verdict, done.step, done.version = "registered", "", 5
+        record(session, done)
+    expect(page.locator("#night")).to_have_attribute("data-verdict", "registered")
+    expect(page.locator("#night")).not_to_have_attribute("hx-get", re.compile("."))
+    page.locator("[data-step=rows] summary").click()
+    expect(page.get_by_text("labels/train.parquet")).to_be_visible()
+    assert serious(page) == []
     assert troubles == []
     context.close()

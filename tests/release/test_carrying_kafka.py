@@ -360,11 +360,12 @@ def test_a_version_decides_under_its_own_thresholds_from_its_first_decision_on(
     assert {each.policy_version for each in decided} == {brought["policy"]}, "the people's list is still in it"
     assert {each.outcome for each in own if each.transaction.account_id != "a1"} == {Outcome.REVIEW}
     bank.site.journal.until_end()
-    first = next(n for n, each in bank.site.journal.entries
-                 if isinstance(each, ControlApplied) and each.policy.version == brought["policy"])  # fmt: skip
-    assigned = next(n for n, each in bank.site.journal.entries if isinstance(each, AssignmentApplied)
-                    and each.assignment is not None and 5 in each.assignment.versions and each.assignment.arms)  # fmt: skip
-    assert first < assigned
+    order = [
+        each.policy.version if isinstance(each, ControlApplied) else each.assignment.arms
+        for _, each in bank.site.journal.entries
+        if isinstance(each, ControlApplied) or (isinstance(each, AssignmentApplied) and each.assignment)
+    ]
+    assert order[-3:] == ["people-s", brought["policy"], (Arm(5, 500),)], "thresholds first, then accounts"
     assert cli.run(["policy", "--json"]) == cli.DONE
     shown = json.loads(capsys.readouterr().out)
     assert (shown["version"], [each["version"] for each in shown["thresholds"]]) == (brought["policy"], [5])
