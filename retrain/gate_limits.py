@@ -70,7 +70,9 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         Ratio, Meta(description="The newest share of frauds may be so many times that of the weeks before, or less.")
     ] = 3.0
     model_bytes_most: Annotated[Count, Meta(description="Size of the version's files, bytes.")] = 200_000_000
-    latency_ms_most: Annotated[Positive, Meta(description="99 of 100 single rows are scored within this, ms.")] = 50.0
+    latency_ms_most: Annotated[Positive, Meta(description="99 of 100 single rows are scored within this, CPU ms.")] = (
+        50.0
+    )
     latency_ratio_most: Annotated[Ratio, Meta(description="That time may be so many times the champion's.")] = 3.0
     latency_floor_ms: Annotated[
         Positive, Meta(description="A time below this is never too slow against the champion's, ms.")

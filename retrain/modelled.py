@@ -93,11 +93,6 @@ def digest_of_weights(weights: list[Any]) -> str:
     return found.hexdigest()
 
 
-def size_of(folder: Path) -> int:
-    """Bytes of a version's files."""
-    return sum(each.stat().st_size for each in folder.rglob("*") if each.is_file())
-
-
 def evaluate(night: "Night", place: Place) -> Done:
     """Score the test rows by the candidate, by other seeds and by the champion, and keep the reference for drift."""
     night.load()
@@ -174,22 +169,29 @@ def gate(night: "Night", place: Place) -> Done:
     night.load()
     from retrain.gate import Side, judge
     from retrain.gate_limits import Limits
+    from retrain.speed import measure
     from training.costs import Costs, choose
+    from training.evaluate import load
+    from training.export import declaration_of
 
     plan = night.plan
     limits, costs = msgspec.convert(plan.limits, Limits), msgspec.convert(plan.costs, Costs)
     scored = place.of("evaluate")
     champion = night.champion()
 
-    def side(file: str, folder: Path) -> Side:
-        rows = read_scored(scored / file)
-        return Side(rows, choose(rows, costs), size_of(folder))
+    def side(file: str, folder: Path, declaration: "Declaration") -> Side:
+        rows, speed = read_scored(scored / file), measure(load(folder, declaration), folder)
+        return Side(rows, choose(rows, costs), speed.model_bytes, speed.latency_ms)
+
+    def of_champion(number: int) -> Side:
+        folder = night.models / str(number)
+        return side(CHAMPION, folder, declaration_of(folder))
 
     with np.load(scored / SEEDS) as others:
         seeds = [others[name] for name in others.files]
     found = judge(
-        side(CANDIDATE, place.of("fit") / MODEL),
-        side(CHAMPION, night.models / str(champion)) if champion is not None else None,
+        side(CANDIDATE, place.of("fit") / MODEL, night.declaration),
+        of_champion(champion) if champion is not None else None,
         limits, costs, seed=plan.seed, seeds=seeds,
         labels=msgspec.json.decode((place.of("labels") / "facts.json").read_bytes()),
     )  # fmt: skip

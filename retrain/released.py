@@ -5,6 +5,7 @@ a request out once.
 """
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from release.registering import register as registered
 from release.state import registry_of
 from retrain.archived import windows
 from retrain.manifest import digest_of, file_outputs
-from retrain.modelled import CANDIDATE, GATE, MODEL, REFERENCE
+from retrain.modelled import CANDIDATE, CHAMPION, GATE, MODEL, REFERENCE
 from retrain.scored import read_scored
 from retrain.steps import Done, Place
 from store.engine import transaction
@@ -57,7 +58,8 @@ def _published(models: Path, run: str, fitted: str) -> Path | None:
 
 def _publish(night: "Night", place: Place, fitted: str) -> Path:
     from plumbline.policy import Policy
-    from training.costs import Costs, choose
+    from training.card_page import page_of
+    from training.costs import Costs, choose, spent
     from training.dataset import row_batches
     from training.export import publish
     from training.metrics import measure
@@ -74,7 +76,8 @@ def _publish(night: "Night", place: Place, fitted: str) -> Path:
         shutil.copytree(place.of("fit") / MODEL, folder)
         shutil.copytree(place.of("evaluate") / REFERENCE, folder, dirs_exist_ok=True)
         scored = read_scored(place.of("evaluate") / CANDIDATE)
-        thresholds = choose(scored, msgspec.convert(plan.costs, Costs))
+        costs = msgspec.convert(plan.costs, Costs)
+        thresholds = choose(scored, costs)
         policy = Policy(
             version=f"suggested-{place.run.name}",
             review_at=thresholds.review_at,
@@ -83,7 +86,11 @@ def _publish(night: "Night", place: Place, fitted: str) -> Path:
         batches = row_batches(place.of("rows") / "train.parquet", declaration, ROWS_MAX)
         first, _ = next(batches)
         card = _card(night, place, fitted, measure(scored), slices(scored), policy, str(days.train), str(days.test))
-        return publish(folder, night.models, card, policy, declaration, first)
+        money = spent(scored, thresholds, costs)
+        card["costs"] = {"assumed": plan.costs, "spent": {**asdict(money), "cost_minor": money.cost_minor}}
+        beside = place.of("evaluate") / CHAMPION
+        page = page_of(scored, thresholds, costs, read_scored(beside) if beside.is_file() else None)
+        return publish(folder, night.models, card, policy, declaration, first, page)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
 
@@ -116,7 +123,6 @@ def _card(
         "weights_sha256": facts["fit"]["weights_sha256"],
         "metrics": dict(metrics),
         "slices": parts,
-        "costs": plan.costs,
         "gate": msgspec.json.decode((place.of("gate") / GATE).read_bytes()),
         "policy": {"review_at": policy.review_at, "decline_at": policy.decline_at},
         "feature_names": list(declaration.feature_names),

@@ -8,50 +8,50 @@ from typing import Any, Final
 import numpy as np
 
 from features.grammar import RAW_STRINGS
-from training.evaluate import Loaded, load_version
+from training.evaluate import Loaded
 
-SINGLE_CALLS: Final = 400
+SINGLE_CALLS: Final = 300
 WARM_CALLS: Final = 20
-BULK_ROWS: Final = 512
-BULK_CALLS: Final = 20
+ROWS: Final = 64
 P99: Final = 99
+
+
+STEPS_MS: Final = (10.0, 20.0, 50.0, 100.0, 200.0, 500.0, 1000.0, 2000.0, 5000.0)
+"""To one of these a time is rounded up, so that the same model on the same machine has the same figure every time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Speed:
-    """Bytes of all files; milliseconds within which 99 of 100 single rows are scored; rows a second in bulk."""
+    """Bytes of all files; CPU milliseconds within which 99 of 100 single rows are scored, rounded up to a step."""
 
     model_bytes: int
     latency_ms: float
-    rows_per_second: float
 
 
-def measure(folder: Path, rows: Any = None) -> Speed:
-    """Load a version from its folder and time it.
+def measure(model: Loaded, folder: Path) -> Speed:
+    """Time a version that was loaded from a folder, on rows that are made up.
 
-    rows: raw inputs of 512 rows or more, as `features.analysis.raw_columns` has them; made up when not given. Times
-    are of this machine and of whatever else runs on it: two versions are compared on one machine, one after another.
-    Raises Refused, FingerprintMismatch: see `training.export.declaration_of`.
+    CPU time of this process is taken: what else runs on the machine has little part in it. Two versions are compared
+    in one process, one after another.
     """
-    model = load_version(folder)
-    columns = _made_up(model) if rows is None else {name: column[:BULK_ROWS] for name, column in rows.items()}
-    singles = []
+    columns = _made_up(model)
+    spent = []
     for number in range(WARM_CALLS + SINGLE_CALLS):
-        at = number % len(columns["history"])
+        at = number % ROWS
         row = {name: column[at : at + 1] for name, column in columns.items()}
-        began = time.perf_counter()
+        began = time.process_time()
         model.score(row)
-        singles.append(time.perf_counter() - began)
-    bulk = []
-    for _ in range(BULK_CALLS):
-        began = time.perf_counter()
-        model.score(columns)
-        bulk.append(time.perf_counter() - began)
-    return Speed(
-        model_bytes=model_bytes(folder),
-        latency_ms=1000 * float(np.percentile(singles[WARM_CALLS:], P99)),
-        rows_per_second=len(columns["history"]) / float(np.median(bulk)),
-    )
+        spent.append(time.process_time() - began)
+    return Speed(model_bytes(folder), stepped(1000 * float(np.percentile(spent[WARM_CALLS:], P99))))
+
+
+def stepped(milliseconds: float) -> float:
+    """A time rounded up to one of the steps; beyond the last one as it is.
+
+    >>> stepped(3.2), stepped(10.1), stepped(9000.0)
+    (10.0, 20.0, 9000.0)
+    """
+    return next((step for step in STEPS_MS if milliseconds <= step), milliseconds)
 
 
 def model_bytes(folder: Path) -> int:
@@ -60,12 +60,10 @@ def model_bytes(folder: Path) -> int:
 
 
 def _made_up(model: Loaded) -> dict[str, Any]:
-    """Raw inputs of 512 rows that differ from one another."""
+    """Raw inputs of 64 rows that differ from one another."""
     random = np.random.default_rng(0)
-    columns: dict[str, Any] = {
-        name: random.integers(1, 1_000_000, BULK_ROWS) for name in ("occurred_at", "amount_minor")
-    }
-    columns |= {name: np.zeros(BULK_ROWS, np.int64) for name in ("latitude_e6", "longitude_e6")}
-    columns |= {name: np.array([b"x"] * BULK_ROWS, object) for name in RAW_STRINGS}
-    history = random.integers(0, 1000, (BULK_ROWS, len(model.declaration.history_names)))
+    columns: dict[str, Any] = {name: random.integers(1, 1_000_000, ROWS) for name in ("occurred_at", "amount_minor")}
+    columns |= {name: np.zeros(ROWS, np.int64) for name in ("latitude_e6", "longitude_e6")}
+    columns |= {name: np.array([b"x"] * ROWS, object) for name in RAW_STRINGS}
+    history = random.integers(0, 1000, (ROWS, len(model.declaration.history_names)))
     return columns | {"history": history}

@@ -20,6 +20,7 @@ from features.preprocessing import Z_LIMIT, padded
 from plumbline.cli.main import DONE, FAILED, USAGE, run
 from plumbline.errors import FingerprintMismatch, Invalid, Refused, Unready
 from plumbline.policy import Policy
+from retrain.speed import STEPS_MS, measure
 from serving.effects import incomplete
 from training import faithful, litert
 from training.costs import NEVER, Costs, choose, spent
@@ -262,6 +263,12 @@ def test_thresholds_chosen_by_cost_keep_within_what_people_can_look_at(made, mod
     declined = rows.scores >= chosen.decline_at
     assert chosen.decline_at == NEVER or rows.frauds[declined].mean() >= 0.5
     assert {"channel=ecom", "country=FR", "amount_minor=2000..10000", "account=known"} <= set(parts(rows))
+
+
+def test_size_and_speed_are_figures_of_its_files_and_its_single_rows(made, model):
+    found = measure(model, made.version)
+    assert found.model_bytes == sum(each.stat().st_size for each in made.version.rglob("*") if each.is_file())
+    assert found.latency_ms in STEPS_MS
 
 
 @pytest.fixture(scope="module")
