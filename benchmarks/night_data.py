@@ -16,7 +16,7 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -96,7 +96,8 @@ def journal(folder: Path, since_us: int, until_us: int) -> int:
     for day in range(since_us // DAY_US, until_us // DAY_US):
         records: list[Record] = []
         for now_us, kind, messages in _messages(opened, day * DAY_US, (day + 1) * DAY_US):
-            for entry in process(state, model, now_us=now_us, **{kind: messages}).entries:
+            paid, told = (messages, []) if kind == "transactions" else ([], messages)
+            for entry in process(state, model, now_us=now_us, label=told, transaction=paid).entries:
                 moment = entry.decided_at if isinstance(entry, Decision) else entry.journaled_at
                 records.append(Record(place, moment // 1000, entries.encode(entry)))
                 place += 1
@@ -120,7 +121,7 @@ def night(
         each.mkdir(parents=True)
     days, sources = shared / "days", at["archive"]
     rules = LabelRules(maturity_days=DELAY_DAYS)
-    steps = {
+    steps: dict[str, Callable[[], dict[str, Any]]] = {
         "archive": lambda: archive(
             sources, archive=whole / "prehistory", journal=whole / "journal", cut_off_us=cut_off_us,
             cache=shared / "blocks",
@@ -164,7 +165,6 @@ def _messages(opened: Any, since_us: int, until_us: int) -> Iterator[tuple[int, 
     for part, batch in opened.arrivals(since_us, until_us):
         values: list[Any] = list(transactions_of(batch) if part == "transactions" else labels_of(batch))
         offsets = batch.column("sequence").to_pylist()
-        topic = "transaction" if part == "transactions" else "label"
         for begin in range(0, len(values), BATCH_ROWS):
             chosen = values[begin : begin + BATCH_ROWS]
             last = chosen[-1]
@@ -172,22 +172,22 @@ def _messages(opened: Any, since_us: int, until_us: int) -> Iterator[tuple[int, 
                 Message(Source(part, 0, offset + 2**40, 0), msgspec.json.encode(each))
                 for offset, each in zip(offsets[begin:], chosen, strict=False)
             ]
-            yield last.occurred_at if topic == "transaction" else last.known_at, topic, messages
+            yield last.occurred_at if part == "transactions" else last.known_at, part, messages
 
 
 def _bits(night: Path) -> dict[str, bytes]:
-    """What the next step would read, of rows and statistics."""
-    import tensorflow_transform as tft
+    """Rows, and the features that the statistics make of some of them."""
+    import tensorflow as tf
 
-    from features.analyzed_days import read_entries
     from features.declaration import DECLARATION
+    from training.dataset import row_batches
+    from training.export import Transform
 
-    output = tft.TFTransformOutput(str(night / "analysis" / "transform"))
-    found = {each.name: b"\n".join(output.vocabulary_by_name(each.name)) for each in DECLARATION.categories}
-    found |= {name: (night / "rows" / f"{name}.parquet").read_bytes() for name in ("train", "test")}
-    cache = night.parent / ("none" if night.name == "again" else "shared") / "analyzed"
-    found |= {each.name: repr(read_entries(each)).encode() for each in cache.glob("*.analyzed")}
-    return found
+    transform = Transform(night / "analysis" / "transform", DECLARATION)
+    columns, _ = next(row_batches(night / "rows" / "test.parquet", DECLARATION))
+    features = transform.features({name: tf.constant(column) for name, column in columns.items()})
+    found = {name: each.numpy().tobytes() for name, each in features.items()}
+    return found | {name: (night / "rows" / f"{name}.parquet").read_bytes() for name in ("train", "test")}
 
 
 if __name__ == "__main__":
