@@ -15,7 +15,8 @@ ENV PYTHONDONTWRITEBYTECODE=1 \
 # A volume that is mounted on these folders for the first time takes over their owner.
 RUN groupadd --gid 10001 plumbline \
     && useradd --uid 10001 --gid 10001 --no-create-home --home-dir /nonexistent --shell /usr/sbin/nologin plumbline \
-    && install -d -o plumbline -g plumbline /data /data/archive /data/models /data/snapshots /data/watch
+    && install -d -o plumbline -g plumbline /data /data/archive /data/models /data/snapshots /data/watch \
+       /data/journal /data/retrain
 
 FROM base AS sources
 COPY --from=node /usr/local/bin/node /usr/local/bin/node

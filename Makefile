@@ -13,7 +13,7 @@ WORKERS ?= 2
 PYTEST_OPTIONS ?=
 SOAK_OPTIONS ?=
 
-.PHONY: help demo test check static fast soak bench venv system frontend proto schemas lock digests clean
+.PHONY: help demo test check static fast soak bench venv airflow system frontend proto schemas lock digests clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ help: ## Show this list
 demo: venv frontend ## Install, start every part on this machine, and print the console's address (DEMO_SECONDS=60 ends by itself)
 	@exec $(BIN)/plumbline demo
 
-test: system venv frontend static ## Every check and every test: what CI runs
+test: system venv airflow frontend static ## Every check and every test: what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 check: venv static fast ## Format, lint, types, import directions and the fast tests, in about a minute
@@ -50,6 +50,12 @@ venv: .venv/.installed ## Install the locked requirements and Plumbline itself i
 	@deploy/local/venv.sh
 	@touch $@
 
+airflow: .venv-airflow/.installed ## Install the locked Airflow into .venv-airflow, for the tests of its DAG
+
+.venv-airflow/.installed: deploy/airflow/requirements.lock deploy/local/airflow.sh .venv/.installed
+	@if deploy/local/airflow.sh; then touch $@; \
+	else echo "Airflow was not installed, so the tests of its DAG will be skipped" >&2; fi
+
 system: ## Install the system packages that tests use (Debian and Ubuntu); elsewhere print what is missing
 	@deploy/local/system.sh
 
@@ -70,10 +76,11 @@ lock: ## Resolve the lock files anew from pyproject.toml (needs uv)
 	$(LOCK) --all-extras -o requirements.lock
 	$(LOCK) -c requirements.lock --extra build -o deploy/light.lock
 	$(LOCK) -c requirements.lock --extra build --extra model -o deploy/training.lock
+	$(subst pyproject.toml,deploy/airflow/requirements.in,$(LOCK)) --no-annotate -o deploy/airflow/requirements.lock
 
 digests: ## Resolve the container images' tags to digests, into deploy/images.lock (needs a container engine)
 	@deploy/digests.sh
 
 clean: ## Remove everything that make and the demo made
-	rm -rf .venv build dist var node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv .venv-airflow build dist var node_modules *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

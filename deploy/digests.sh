@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Resolves the tag of every image in docker-compose.yml and Dockerfile to its digest, into deploy/images.lock.
+# Resolves the tag of every image in docker-compose.yml, Dockerfile and the Kubernetes manifests to its digest, into deploy/images.lock.
 # It needs a container engine with buildx and a registry to ask; without them it stops, since a digest is never guessed.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -11,6 +11,7 @@ fi
 
 images() {
   awk '$1 == "image:" && $2 !~ /^plumbline-/ {print $2}' docker-compose.yml
+  awk '$1 == "image:" && $2 !~ /^plumbline-/ {print $2}' deploy/kubernetes/*.yaml deploy/flink/*.yaml
   awk '$1 == "FROM" && $2 ~ /:/ {print $2}' Dockerfile
 }
 

