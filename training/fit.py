@@ -42,9 +42,9 @@ EVERY_STEPS: Final = 1000
 class Fitted:
     """A fitted network, in plain float32 variables outside any strategy; its losses by epoch; what the fit took.
 
-    steps: taken by this process, in `seconds` of which `waiting_seconds` went by until rows had come and
-    `saving_seconds` for checkpoints. best_epoch: whose weights these are, from 1; None when nothing
-    was held out. calibration: by the held-out rows.
+    steps: taken by this process. timed_steps: those after the first call, which traces the graph, in `seconds`, of
+    which `waiting_seconds` went by until rows had come; `saving_seconds`: for checkpoints. best_epoch: whose weights
+    these are, from 1; None when nothing was held out. calibration: by the held-out rows.
     """
 
     network: Network
@@ -53,6 +53,7 @@ class Fitted:
     best_epoch: int | None = None
     calibration: Calibration = UNCALIBRATED
     steps: int = 0
+    timed_steps: int = 0
     batch_rows: int = 0
     seconds: float = 0.0
     waiting_seconds: float = 0.0
@@ -61,7 +62,7 @@ class Fitted:
     @property
     def examples_per_second(self) -> float:
         """Rows that went through a step, a second."""
-        return self.steps * self.batch_rows / self.seconds if self.seconds else 0.0
+        return self.timed_steps * self.batch_rows / self.seconds if self.seconds else 0.0
 
     @property
     def input_share(self) -> float:
@@ -98,7 +99,6 @@ class _Standing:
     losses: list[float] = field(default_factory=list)
     validation_losses: list[float] = field(default_factory=list)
     best_epoch: int | None = None
-    seconds: float = 0.0
     over: bool = False
 
 
@@ -176,8 +176,8 @@ class _Fit:
         self.log = FitLog(tensorboard if self.is_chief else None, profile)
         self.best: list[Any] = []
         self.at = _Standing()
-        self.waiting_seconds = self.saving_seconds = 0.0
-        self.taken = 0
+        self.seconds = self.waiting_seconds = self.saving_seconds = 0.0
+        self.taken = self.timed_steps = 0
 
     @property
     def steps(self) -> int:
@@ -204,7 +204,7 @@ class _Fit:
             line = fit_calibration(logits, frauds > 0, weights.astype(np.float64))
         return Fitted(
             self.plain, tuple(self.at.losses), tuple(self.at.validation_losses), self.at.best_epoch, line,
-            self.taken, self.batch_rows, self.at.seconds, self.waiting_seconds, self.saving_seconds,
+            self.taken, self.timed_steps, self.batch_rows, self.seconds, self.waiting_seconds, self.saving_seconds,
         )  # fmt: skip
 
     def epoch(self, stop: Callable[[], bool]) -> Iterator[Progress]:
@@ -225,8 +225,10 @@ class _Fit:
             self.at.batch += len(done.losses)
             for loss in done.losses.astype(np.float64).tolist():
                 self.at.loss_sum += loss
-            self.at.seconds += seconds
-            self.waiting_seconds += done.waited_seconds
+            if self.taken:
+                self.seconds += seconds
+                self.waiting_seconds += done.waited_seconds
+                self.timed_steps += len(done.losses)
             self.taken += len(done.losses)
             progress = Progress(
                 self.step, self.steps, self.at.epoch + 1, self.recipe.epochs, float(np.mean(done.losses)),

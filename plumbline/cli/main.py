@@ -17,7 +17,7 @@ from typing import Annotated, Any, Final
 import typer
 from typer.core import TyperGroup
 
-from plumbline.errors import InvalidSetting, NotFound, PlumblineError, Unready
+from plumbline.errors import InvalidSetting, NotFound, PlumblineError, Preempted, Unready
 
 VERBS: Final[dict[str, str]] = {
     "demo": "Run every part on this machine, on simulated payments.",
@@ -68,6 +68,8 @@ EXTRAS: Final = {
 }
 
 DONE, FAILED, USAGE = 0, 1, 2
+AGAIN = 75
+"""Told to stop, and to be called again (EX_TEMPFAIL of sysexits.h)."""
 
 
 class Verbs(TyperGroup):
@@ -166,6 +168,8 @@ def run(arguments: Sequence[str]) -> int:
         return leave.code if isinstance(leave.code, int) else (FAILED if leave.code else DONE)
     except PlumblineError as error:
         print(f"plumbline: {error}", file=sys.stderr)
+        if isinstance(error, Preempted):
+            return AGAIN
         return USAGE if isinstance(error, InvalidSetting) else FAILED
     except ModuleNotFoundError as error:
         extra = EXTRAS.get((error.name or "").partition(".")[0])
