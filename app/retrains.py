@@ -86,6 +86,7 @@ def _night(name: str) -> dict[str, Any]:
     version = _version(found.version)
     return {
         "night": found,
+        "error": _error(found),
         "silent": silent(found, now_us()),
         "metrics": compared_metrics(found.metrics or {}),
         "checks": sorted(gate.get("checks", []), key=lambda each: bool(each["passed"])),
@@ -200,6 +201,12 @@ def state_words(state: str) -> str:
 def seconds_words(seconds: float) -> str:
     """How long something took."""
     return duration(round(seconds)) if seconds >= 1 else str(gettext("below a second")) if seconds else "–"
+
+
+def _error(run: RetrainRun) -> str:
+    """Why a night ended as it did; a refusal in the page's language, as the gate says it in both."""
+    why_zh = (run.gate or {}).get("why_zh") if run.verdict == "refused" and language() == "zh" else None
+    return "；".join(why_zh) if why_zh else run.error
 
 
 def _version(number: int | None) -> ModelVersion | None:

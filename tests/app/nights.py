@@ -50,6 +50,8 @@ GATE = {
 }
 REFUSING = {
     "verdict": "refused",
+    "why": ["21 % of last night's labels changed"],
+    "why_zh": ["昨夜 21% 的标签与前夜不同"],
     "checks": [
         *GATE["checks"],
         check("labels_changed", False, "21 % of last night's labels changed", "昨夜 21% 的标签发生变化"),

@@ -68,7 +68,7 @@ def test_a_failed_night_says_where_and_a_running_one_refreshes_itself(nights):
 def test_pages_speak_chinese(nights):
     client = nights.client("analyst")
     page = client.get(f"/retrains/{REFUSED}", headers={"Accept-Language": "zh-CN"}).text
-    for said in ("昨夜 21% 的标签发生变化", "门禁的结论", "未通过"):
+    for said in ("昨夜 21% 的标签发生变化", "门禁的结论", "未通过", "门禁: 昨夜 21% 的标签与前夜不同"):
         assert said in page, said
 
 
