@@ -54,7 +54,8 @@ def test_accounts_with_a_known_fraud_are_left_out_as_a_plain_loop_has_it() -> No
             if fold.windows.train.first <= when <= day - 8
         }  # fmt: skip
         expected.append(account not in known)
-    assert kept.tolist() == expected and 0 < sum(expected) < len(expected)
+    assert kept.tolist() == expected
+    assert 0 < sum(expected) < len(expected)
 
 
 def test_published_features_are_those_of_a_plain_loop() -> None:
@@ -88,7 +89,7 @@ def test_published_features_are_those_of_a_plain_loop() -> None:
 
 def test_resamples_are_the_same_for_every_model_and_every_fold() -> None:
     rows = [_prepared(seed) for seed in (1, 2)]
-    good = [[each.test.frauds * 0.5 + np.random.default_rng(1).random(len(each.test)) * 0.4] for each in rows]
+    good = [[each.test.frauds * 0.2 + np.random.default_rng(1).random(len(each.test)) * 0.7] for each in rows]
     poor = [[np.random.default_rng(2).random(len(each.test))] for each in rows]
 
     measured = summarise(rows, {"ours": [each * 2 for each in good], "xgboost": good, "lightgbm": poor}, 50, True)
@@ -98,13 +99,15 @@ def test_resamples_are_the_same_for_every_model_and_every_fold() -> None:
     assert found["handbook_b_ap_over_xgboost"] == found["handbook_b_ap_over_xgboost_high"] == 0
     assert 0 < found["handbook_b_ap_over_lightgbm_low"] < found["handbook_b_ap_over_lightgbm"]
     assert found["handbook_b_ap_low"] < found["handbook_b_ap"] < found["handbook_b_ap_high"]
-    assert found["handbook_b_ap_seed_deviation"] == 0 and 0 <= found["handbook_b_cp100"] <= 1
+    assert found["handbook_b_ap_seed_deviation"] == 0
+    assert 0 <= found["handbook_b_cp100"] <= 1
 
 
 @pytest.mark.parametrize("peer", PEERS)
 def test_every_peer_learns_what_is_plain(peer: str) -> None:
     setting, ap = tune(peer, [(_examples(3), _examples(4))])
-    assert setting in list(settings(peer)) and ap > 0.8
+    assert setting in list(settings(peer))
+    assert ap > 0.8
 
 
 def _examples(seed: int) -> Examples:
