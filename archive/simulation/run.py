@@ -58,14 +58,16 @@ def simulated(plan: Plan) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
     world = make_world(
         plan.accounts, plan.days, (plan.start - EPOCH).days, plan.seed, plan.transactions_per_account_day
     )
-    texts = _texts(world)
+    texts = texts_of(world)
     expected = plan.accounts * plan.days * plan.transactions_per_account_day
     frauds = all_frauds(world, plan.fraud_rate * expected)
     edges = np.searchsorted(frauds.time_us, world.start_us + np.arange(world.days + 1) * DAY_US)
     for day in range(world.days):
         today = frauds.take(np.arange(edges[day], edges[day + 1]))
         batch = joined([genuine_day(world, day), today])
-        yield _encoded(world, texts, day, batch.take(np.argsort(batch.time_us, kind="stable")))
+        ordered = batch.take(np.argsort(batch.time_us, kind="stable"))
+        rows = rows_of(world, texts, day, ordered)
+        yield rows, _labels(rows, ordered)
 
 
 def simulate(plan: Plan, target: Path, *, replace: bool = False) -> Archive:
@@ -88,7 +90,8 @@ def described(plan: Plan) -> str:
     )
 
 
-def _texts(world: World) -> Texts:
+def texts_of(world: World) -> Texts:
+    """The names of a world's payees and accounts."""
     payees = world.payees
     accounts = pc.binary_join_element_wise("a", pa.array(np.arange(world.count)).cast(pa.string()), "")
     others = pc.binary_join_element_wise("m", pa.array(np.arange(payees.first_account)).cast(pa.string()), "")
@@ -96,7 +99,8 @@ def _texts(world: World) -> Texts:
     return Texts(accounts, pa.concat_arrays([others, accounts]), pa.array(payees.mcc), pa.array(countries[payees.city]))
 
 
-def _encoded(world: World, texts: Texts, day: int, batch: Batch) -> tuple[pa.RecordBatch, pa.Table]:
+def rows_of(world: World, texts: Texts, day: int, batch: Batch) -> pa.RecordBatch:
+    """A day's transactions in TRANSACTION_SCHEMA, in the order given. day: since the world's start."""
     count = len(batch)
     date = EPOCH + datetime.timedelta(days=world.start_day + day)
     numbers = pa.array(np.arange(1, count + 1)).cast(pa.string())
@@ -118,8 +122,7 @@ def _encoded(world: World, texts: Texts, day: int, batch: Batch) -> tuple[pa.Rec
         "latitude_e6": pa.array(world.payees.north_e6[batch.payee], mask=~present),
         "longitude_e6": pa.array(world.payees.east_e6[batch.payee], mask=~present),
     }
-    rows = pa.RecordBatch.from_arrays([columns[name] for name in TRANSACTION_SCHEMA.names], schema=TRANSACTION_SCHEMA)
-    return rows, _labels(rows, batch)
+    return pa.RecordBatch.from_arrays([columns[name] for name in TRANSACTION_SCHEMA.names], schema=TRANSACTION_SCHEMA)
 
 
 def _labels(rows: pa.RecordBatch, batch: Batch) -> pa.Table:
