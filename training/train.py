@@ -30,13 +30,14 @@ from training.export import Exported, Transform, publish, save
 from training.fit import OnEpoch, fit
 from training.metrics import ScoredRows, known_from, measure, without_known
 from training.past import ensure_history
-from training.placed import strategy
+from training.placed import Cluster, strategy
 from training.recipe import Recipe
 from training.reference import make_reference, write_reference
-from training.shards import write_shards
+from training.shards import open_shards, write_shards
 from training.slices import first_seen, slices
 from training.warmup import ROWS_MAX
 from training.windows import Windows
+from training.work import Work
 
 DEFAULT_COSTS: Final = Costs()
 
@@ -75,6 +76,7 @@ def train(
     made: Mapping[str, str] | None = None,
     costs: Costs = DEFAULT_COSTS,
     tell: Tell = lambda step, done, whole: None,
+    work: Work | None = None,
 ) -> Trained:
     """Train on an archive and export the next version under a base path.
 
@@ -82,33 +84,50 @@ def train(
     declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; runner: where
     Beam computes history and analysis; tensorboard: folder of the fit's logs; made: more for the card, such as
     `code_commit`, `lock_sha256` and `made_by`; costs: by which thresholds are chosen.
-    Raises Refused when the training days hold no fraud, InvalidArchive when a window is empty.
+    work: folder in which a training that was broken off goes on; it is deleted when the version is there.
+    Raises Refused when the training days hold no fraud, Preempted when it was told to stop, InvalidArchive when a
+    window is empty.
     """
-    placed = strategy(devices)
+    placed = strategy(devices, work.among if work else Cluster())
+    if work:
+        work.claim({
+            "archive": archive.manifest.digest, "train": str(windows.train), "test": str(windows.test),
+            "delay_days": windows.delay_days, "declaration": declaration.fingerprint,
+        })  # fmt: skip
     base.mkdir(parents=True, exist_ok=True)
     scratch = Path(tempfile.mkdtemp(prefix=".training-", dir=base))
+    kept = work.folder if work else scratch
     try:
         tell("history", 0, 0)
         history = ensure_history(archive, cache, (windows.train.since_us, windows.test.until_us), declaration, runner)
         tell("history", 1, 1)
-        train_file, test_file = scratch / "train.parquet", scratch / "test.parquet"
+        train_file, test_file = kept / "train.parquet", kept / "test.parquet"
         tell("rows", 0, 2)
         rows = {"train": write_rows(archive, history, windows.train, windows.cut_off_us, train_file, declaration)}
         tell("rows", 1, 2)
         rows["test"] = write_rows(archive, history, windows.test, None, test_file, declaration)
         tell("rows", 2, 2)
+        analysis, examples = kept / "analysis", kept / "examples"
         tell("analysis", 0, 0)
-        write_analysis([train_file], scratch / "analysis", declaration=declaration, runner=runner)
+        if not examples.exists():  # or they were made before a kill, by the analysis that lies beside them
+            shutil.rmtree(analysis, ignore_errors=True)
+            write_analysis([train_file], analysis, declaration=declaration, runner=runner)
         tell("analysis", 1, 1)
         tell("transform", 0, 0)
-        transform = Transform(scratch / "analysis", declaration)
-        features = transformed([train_file], transform.features, declaration)
+        transform = Transform(analysis, declaration)
         sizes = transform.vocabulary_sizes
-        learnable = write_shards(scratch / "examples", features, sizes, declaration.fingerprint)
+        if examples.exists():
+            learnable = open_shards(examples, declaration)
+        else:
+            features = transformed([train_file], transform.features, declaration)
+            learnable = write_shards(examples, features, sizes, declaration.fingerprint)
         tell("transform", 1, 1)
         on_epoch: OnEpoch = lambda epoch, epochs, losses: tell("fit", epoch, epochs)  # noqa: E731 - named by its type
         tell("fit", 0, recipe.epochs)
-        fitted = fit(learnable, sizes, recipe, placed, tensorboard, on_epoch)
+        fitted = fit(
+            learnable, sizes, recipe, placed, tensorboard, on_epoch,
+            checkpoints=work.checkpoints if work else None, stop=work.stop if work else lambda: False,
+        )  # fmt: skip
         tell("fit", recipe.epochs, recipe.epochs)
         tell("evaluate", 0, 0)
         folder = save(Exported(transform, fitted.network, fitted.calibration), scratch)
@@ -118,9 +137,7 @@ def train(
         thresholds = choose(scored, costs)
         money = spent(scored, thresholds, costs)
         policy = Policy(version=f"suggested-{now_us}", review_at=thresholds.review_at, decline_at=thresholds.decline_at)
-        write_reference(
-            folder, make_reference(train_file, learnable, scratch / "analysis", scored.scores, windows, declaration)
-        )
+        write_reference(folder, make_reference(train_file, learnable, analysis, scored.scores, windows, declaration))
         tell("evaluate", 1, 1)
         tell("export", 0, 0)
         card = _card(base.name, now_us, windows, recipe, metrics, policy, rows, archive, declaration)
@@ -128,6 +145,8 @@ def train(
         first, _ = next(row_batches(train_file, declaration, ROWS_MAX))
         version = publish(folder, base, card, policy, declaration, first, page_of(scored, thresholds, costs))
         tell("export", 1, 1)
+        if work:
+            shutil.rmtree(work.folder, ignore_errors=True)
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
     return Trained(version, int(version.name), metrics, policy, money, rows, fitted.losses)

@@ -2,6 +2,8 @@
 
 import contextlib
 import json
+import os
+import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -30,6 +32,9 @@ def train(
     ] = None,
     by: Annotated[str, typer.Option(help="Who trains, for the model's card. [default: who runs this]")] = "",
     history_cache: Annotated[Path | None, typer.Option(help="Folder that keeps computed history.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Folder in which a training that was stopped goes on; workers share it.")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a model on an archive and export it."""
@@ -48,9 +53,11 @@ def train(
     from archive.layout import open_archive
     from training.costs import read_costs
     from training.fit import Recipe
+    from training.placed import cluster
     from training.provenance import code_commit, lock_sha256, operator
     from training.train import train as run
     from training.windows import Windows, automatic, parse_days
+    from training.work import Work, help_fitting
 
     opened = open_archive(archive)
     if train is not None and test is not None:
@@ -58,6 +65,15 @@ def train(
     else:
         windows = automatic(*_span(opened), delay_days)
     now_us = time.time_ns() // 1000
+    asked = _asked() if work else []
+    among = cluster(os.environ)
+    if among.workers > 1 and work is None:
+        raise InvalidSetting("train", "work", None, "a folder that all workers of TF_CONFIG share")
+    working = Work(work, among, lambda: bool(asked)) if work else None
+    if working and not among.is_chief:
+        help_fitting(working, Recipe(epochs=epochs, seed=seed), declared)
+        print(json.dumps({"worker": among.worker}) if as_json else f"worker {among.worker} is done")
+        return
     with runner_of(given) as runner, _bars() as tell:
         trained = run(
             opened,
@@ -75,6 +91,7 @@ def train(
             },
             costs=read_costs(Path(given.costs_file) if given.costs_file else None),
             tell=tell,
+            work=working,
         )  # fmt: skip
     registered = _register(given, trained.folder, by or operator())
     if as_json:
@@ -93,6 +110,13 @@ def train(
     print(f"  fraud, reviews and insults cost {trained.money.cost_minor:,.0f} minor units; approving all costs "
           f"{trained.money.none_minor:,.0f}")  # fmt: skip
     print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")
+
+
+def _asked() -> list[int]:
+    """Fills when somebody asks this process to stop."""
+    found: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, frame: found.append(number))
+    return found
 
 
 def _register(given: "Settings", folder: Path, by: str) -> bool:
