@@ -26,22 +26,21 @@ class Log:
 
     def __init__(self) -> None:
         self._log = structlog.get_logger("retrain")
-        self._told: set[str] = set()
-        self._first = True
+        self._at_work: set[str] = set()
 
     def changed(self, manifest: Manifest) -> None:
-        """A line for each step that is done now and was not before."""
+        """A line for each step that was at work and is done now."""
         for each in manifest.steps:
-            if each.state == "done" and each.name not in self._told:
-                self._told.add(each.name)
+            if each.state == "done" and each.name in self._at_work:
+                self._at_work.discard(each.name)
                 flat = {name: value for name, value in each.facts.items() if isinstance(value, int | float | str)}
                 shown = dict(list(flat.items())[:SHOWN_FACTS])
                 self._log.info(
                     "step done", run=manifest.run, step=each.name, seconds=each.seconds, rows=each.rows,
                     digest=each.digest[:16], **{f"fact_{name}": value for name, value in shown.items()},
                 )  # fmt: skip
-            elif each.state != "done":
-                self._told.discard(each.name)
+            elif each.state == "running":
+                self._at_work.add(each.name)
         if manifest.verdict != "running":
             facts: dict[str, Any] = {
                 "verdict": manifest.verdict,

@@ -111,10 +111,7 @@ class Bank:
         (folder / "declaration.json").write_bytes(encode(SMALL))
         (folder / "limits.json").write_text(json.dumps(LIMITS))
         small_archive(folder / "archive")
-        self.environ = {
-            "PLUMBLINE_GATE_LIMITS_FILE": str(folder / "limits.json"),
-            "PLUMBLINE_NOTIFY_FILE": str(folder / "notices.jsonl"),
-        }
+        self.environ = {"PLUMBLINE_GATE_LIMITS_FILE": str(folder / "limits.json")}
         self.engine = open_engine(Settings(data_dir=str(self.data)))
         migrate(self.engine)
         add_people(self.engine)
@@ -132,7 +129,12 @@ class Bank:
     def begin(self, *words: str, data: Path | None = None) -> int:
         """Begin a command; its process."""
         self.ran += 1
-        environ = {**self.environ, "PLUMBLINE_DATA_DIR": str(data or self.data)}
+        where = data or self.data
+        environ = {
+            **self.environ,
+            "PLUMBLINE_DATA_DIR": str(where),
+            "PLUMBLINE_NOTIFY_FILE": str(where / "notices.jsonl"),
+        }
         out, err = (str(self.folder / f"{self.ran}.{name}") for name in ("out", "err"))
         assert self._zygote.stdin is not None
         print(
@@ -199,8 +201,7 @@ class Bank:
 
     def notices(self) -> list[str]:
         """Verdicts that somebody was told of."""
-        file = self.folder / "notices.jsonl"
-        return [json.loads(line)["verdict"] for line in file.read_text().splitlines()] if file.exists() else []
+        return [json.loads(line)["verdict"] for line in (self.data / "notices.jsonl").read_text().splitlines()]
 
     def close(self) -> None:
         """End the process."""
@@ -245,6 +246,7 @@ def test_three_nights(bank):
 
     # The second: a better model, with more days behind it; pre-empted in the fit, killed, held against itself unharmed.
     twin = bank.folder / "twin"
+    bank.engine.dispose()  # to copy a database of SQLite that is open here would let go of its locks
     shutil.copytree(bank.data, twin)
     second = bank.night(36, "--epochs", "6")
     assert bank.killed("fit", 2.0, signal.SIGTERM, *second) == 75
