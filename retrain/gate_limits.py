@@ -148,4 +148,4 @@ def read_limits(file: Path | None) -> Limits:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Limits)
     except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidSetting("gate", "limits", str(file), f"a JSON object of limits ({error})") from error
+        raise InvalidSetting(f"gate limits {file}", "file", file.name, f"a JSON object of limits ({error})") from error

@@ -64,7 +64,7 @@ def read_costs(file: Path | None) -> Costs:
     try:
         return msgspec.json.decode(file.read_bytes(), type=Costs)
     except (OSError, msgspec.MsgspecError) as error:
-        raise InvalidSetting("costs", "file", str(file), f"a JSON object of costs ({error})") from error
+        raise InvalidSetting(f"costs {file}", "file", file.name, f"a JSON object of costs ({error})") from error
 
 
 @dataclass(frozen=True, slots=True)
