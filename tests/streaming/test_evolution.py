@@ -118,7 +118,7 @@ def test_a_window_is_added_and_its_model_takes_over_without_a_stop(tmp_path):
         bank = Bank(tmp_path / "data", stack)
         watch = Watch(bank.broker.bootstrap)
         stack.callback(watch.close)
-        play = bank.part("play", "--archive", bank.archive, "--since", "2026-03-01", "--rate", "15", "--json")
+        play = bank.part("play", "--archive", bank.archive, "--since", "2026-03-01", "--rate", "9", "--json")
         bank.until(lambda newest: newest.fingerprint == old)
         assert bank.train("--declaration", tmp_path / "next.json")["version"] == 2
         bank.serve.wait_for(state="serving", version=2)
