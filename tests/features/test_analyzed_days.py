@@ -17,6 +17,8 @@ from plumbline.errors import InvalidArchive, Refused
 from retrain.analysis import analysis
 from retrain.rows import DayFile, DayFiles
 
+pytestmark = pytest.mark.timeout(900)
+
 DECLARED = msgspec.structs.replace(DECLARATION, features=(*DECLARATION.numbers[:4], *DECLARATION.categories))
 """A few of the numbers: how many there are says nothing here, and takes time."""
 

@@ -30,7 +30,7 @@ from store.schema import migrate
 from tests.release.conftest import add_people
 from tests.training.small import DAY, FIRST, small_archive
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(1500)]
 
 SMALL = Declaration(
     tables=(

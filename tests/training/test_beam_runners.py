@@ -37,7 +37,7 @@ from training.export import Transform
 from training.past import ensure_history
 from training.windows import Days
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
 
 FEW = msgspec.structs.replace(DECLARATION, features=(*DECLARATION.numbers[:6], *DECLARATION.categories[:2]))
 """All of history, and a few of the features: how many are analysed says nothing here, and takes time."""

@@ -29,6 +29,8 @@ from training.placed import Cluster, cluster, strategy
 from training.recipe import InvalidRecipe, Recipe
 from training.shards import MANIFEST, open_shards, write_shards
 
+pytestmark = pytest.mark.timeout(900)
+
 ROOT = Path(__file__).parents[2]
 PROGRAM = Path(__file__).with_name("fitting_process.py")
 SMALL = Recipe(epochs=2, batch_rows=128, shape=Shape(token=4, width=16))
@@ -68,7 +70,7 @@ def run_program(*arguments, environ=()):
 
 
 def answer(started):
-    out, errors = started.communicate(timeout=280)
+    out, errors = started.communicate(timeout=880)
     assert started.returncode == 0, errors[-2000:]
     return json.loads(out), errors
 
