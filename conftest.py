@@ -28,10 +28,10 @@ MARKS_OF_FIXTURES = {
 }
 
 LONG = (
-    "test_evolution.py", "test_soak.py", "test_all_paths.py", "test_scorer_kafka.py", "test_demo.py",
+    "test_fitting.py", "test_evolution.py", "test_soak.py", "test_all_paths.py", "test_scorer_kafka.py", "test_demo.py",
     "test_faults_kafka.py", "test_ledger_faults.py", "test_trained_model.py", "test_point_in_time_in_bulk.py",
     "test_watching.py", "test_audit.py", "test_drift_kafka.py", "test_releases_kafka.py", "test_api_kafka.py",
-    "test_fitting.py", "test_carrying_kafka.py", "test_guard_process.py", "test_canary_stream.py",
+    "test_carrying_kafka.py", "test_guard_process.py", "test_canary_stream.py",
     "test_analyzed_days.py", "test_beam_runners.py", "test_three_nights.py",
 )  # fmt: skip
 """Files that take a minute or so go first, the longest before all, so that all workers end at about the same time."""
