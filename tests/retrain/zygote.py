@@ -18,7 +18,7 @@ from typing import Any
 def stand_ins() -> None:
     """A server that has every version, a scorer that takes every assignment, a parity gate without a difference."""
     from plumbline.cli import models_releasing, models_site
-    from release import carrying, serving
+    from release import carrying, serving, thresholds
 
     @contextlib.contextmanager
     def gate(*_: Any) -> Iterator[Any]:
@@ -29,6 +29,7 @@ def stand_ins() -> None:
     for module, name, stand_in in (
         (carrying, "publish_once", lambda *_: 1),
         (carrying, "wait_in_force", lambda *_: None),
+        (thresholds, "bring", lambda *_, **__: {}),
         (models_site, "gate", gate),
         (models_releasing, "gate", gate),
     ):
