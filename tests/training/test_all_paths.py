@@ -163,9 +163,7 @@ def test_what_tf_data_trains_on_and_what_the_network_makes_of_it_is_what_serves(
                 assert np.array_equal(categories.numpy()[: len(at), index], served[each.name][at]), each.name
             logits[at] = network([numbers, categories], training=False)[: len(at), 0]
         assert np.array_equal(np.sort(np.concatenate(seen)), np.arange(ROWS))
-        assert (
-            differing({"": padded_sigmoid(made.exported.calibrated(logits).numpy())}, {"": model.score(columns)}) == 0
-        )
+        assert differing({"": padded_sigmoid(made.exported.calibrated(logits))}, {"": model.score(columns)}) == 0
     alone = [network([learnt.numbers[at : at + 1], learnt.categories[at : at + 1]])[0] for at in range(40)]
     assert differing({"": np.concatenate(alone)}, {"": logits[:40]}) == 0
 
