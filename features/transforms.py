@@ -1,6 +1,6 @@
 """What a declared transform computes: functions of integer columns, each row by itself, in TensorFlow operations.
 
-Every function takes int64 [n] tensors, n a multiple of 64, in the order of the feature's `inputs`, and returns
+Every function takes int64 [n] tensors, n a multiple of 192, in the order of the feature's `inputs`, and returns
 float32 [n], not yet scaled. The multiple matters: the vector and the scalar code of a math function differ in the last
 bit, so a row's value must not depend on how many rows stand beside it. All operations are among LiteRT's built-in
 ones, which is why time is taken apart by remainders and comparisons alone (there is no int64 division).

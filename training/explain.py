@@ -39,7 +39,7 @@ NEXT_TO_NOTHING: Final = 1e-30
 
 
 def effects(layers: HeadLayers, tokens: Tensor, baseline: Tensor) -> Tensor:
-    """What each feature adds to the logit, float32 [n, F]; n is a multiple of 64.
+    """What each feature adds to the logit, float32 [n, F]; n is a multiple of 192.
 
     layers: of the network's head; tokens: float32 [n, F, E]; baseline: the tokens to compare with, float32 [F, E].
     """
@@ -62,7 +62,7 @@ def baseline_logit(head: Any, baseline: Tensor) -> Tensor:
 
 
 def _tiled(baseline: Tensor) -> Tensor:
-    """64 rows of it, so that it goes through the same kernels as every other row."""
+    """192 rows of it, so that it goes through the same kernels as every other row."""
     return tf.tile(baseline[None], [ROWS_MULTIPLE, 1, 1])
 
 

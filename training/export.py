@@ -10,7 +10,7 @@
 Score, logit and effects are the calibrated ones (`training.calibration`): the line is part of every signature.
 
 A plain tf.Module owns the parts, as Keras' own exporter loses the look-up tables of TFT's layer. Rows are padded to a
-multiple of 64 inside every graph and XLA is off, so that a row's numbers are the same in a batch of any size.
+multiple of 192 inside every graph and XLA is off, so that a row's numbers are the same in a batch of any size.
 """
 
 import errno

@@ -89,7 +89,7 @@ class Network:
 
 
 class Whole(keras.Model):
-    """Tokens and head over rows padded to a multiple of 64: what chooses an epoch is to the bit what will serve."""
+    """Tokens and head over rows padded to a multiple of 192: what chooses an epoch is to the bit what will serve."""
 
     def __init__(self, tokens: keras.Model, head: keras.Model) -> None:
         super().__init__(name="plumbline", dtype="float32")  # parts of it may compute in less

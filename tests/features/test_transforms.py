@@ -143,8 +143,8 @@ def test_a_value_outside_the_vocabulary_has_index_zero():
     assert index(tf.constant([b"GBP", b"EUR", b"", b"XXX"]), table).numpy().tolist() == [2, 1, 0, 0]
 
 
-@pytest.mark.parametrize(("rows", "wanted"), [(0, 0), (1, 64), (63, 64), (64, 64), (65, 128)])
-def test_padding_adds_rows_of_zeros_up_to_a_multiple_of_64(rows, wanted):
+@pytest.mark.parametrize(("rows", "wanted"), [(0, 0), (1, 192), (191, 192), (192, 192), (193, 384)])
+def test_padding_adds_rows_of_zeros_up_to_a_multiple_of_192(rows, wanted):
     found = padded(tf.ones([rows, 3], tf.int64)).numpy()
     assert found.shape == (wanted, 3)
     assert np.all(found[:rows] == 1)

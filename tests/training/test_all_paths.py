@@ -139,7 +139,7 @@ def served(server, version):
 
 
 def padded_sigmoid(logits):
-    """float32 [n] of the network's logits [n], as the exported graph takes it: over rows padded to a multiple of 64."""
+    """float32 [n] of the network's logits [n], as the exported graph takes it: over rows padded to a multiple of 192."""
     return tf.sigmoid(np.pad(logits, (0, -len(logits) % 64))).numpy()[: len(logits)]
 
 
