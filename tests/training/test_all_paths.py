@@ -31,6 +31,7 @@ from audit.models import inputs
 from audit.paths import OUTPUTS, SIZES, by_grpc, by_rest, differing, distance, litert, scattered, shuffled
 from features.analysis import raw_columns
 from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES
+from features.preprocessing import ROWS_MULTIPLE
 from features.sweep import History
 from serving.client import ModelClient
 from serving.columns import ModelColumns
@@ -139,8 +140,8 @@ def served(server, version):
 
 
 def padded_sigmoid(logits):
-    """float32 [n] of the network's logits [n], as the exported graph takes it: over rows padded to a multiple of 192."""
-    return tf.sigmoid(np.pad(logits, (0, -len(logits) % 64))).numpy()[: len(logits)]
+    """float32 [n] of the network's logits [n], as the exported graph takes it: over padded rows."""
+    return tf.sigmoid(np.pad(logits, (0, -len(logits) % ROWS_MULTIPLE))).numpy()[: len(logits)]
 
 
 def test_what_tf_data_trains_on_and_what_the_network_makes_of_it_is_what_serves(made, rows, tmp_path):
