@@ -10,7 +10,7 @@ from plumbline.transaction import DAY_US
 _EPOCH: Final = datetime.date(1970, 1, 1)
 
 AUTO_WARM_UP_DAYS: Final = 30
-"""Days at the start of an archive whose history is still growing: the longest window of the declaration."""
+"""Days at the start of an archive whose history is still growing; the few measures of 60 and 90 days grow on."""
 AUTO_TEST_DAYS: Final = 14
 AUTO_TRAIN_DAYS: Final = 270
 

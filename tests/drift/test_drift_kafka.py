@@ -26,6 +26,7 @@ from plumbline import transaction as transactions
 from plumbline.cli import main as cli
 from plumbline.decision import Decision, DeclaredHistory, Score
 from plumbline.journal import ControlApplied
+from plumbline.label import Label
 from plumbline.policy import Policy
 from serving.client import ModelClient
 from store.drifts import figures_of, newest_drift, newest_drifts
@@ -42,10 +43,13 @@ from tests.serving_process import ModelServer
 pytestmark = pytest.mark.slow
 
 DAY = 86_400_000_000
-FIRST = 18_000 * DAY
-DAYS, ROWS = 100, 24_000
-LIVE = FIRST + 79 * DAY
-"""Training days 40 to 69, when the longest window is full; test days 72 to 78; then the live stream."""
+FIRST = 17_800 * DAY
+DAYS, ROWS = 300, 72_000
+LIVE = FIRST + 279 * DAY
+"""Training days 240 to 269, when the longest window is full and reports are as old as they get; test days 272 to 278;
+then the live stream."""
+RARE_SHARE = 0.01
+"""Share of the transactions that come from accounts of which hardly one was seen before, however long the past."""
 
 
 def steady_archive(folder):
@@ -54,7 +58,8 @@ def steady_archive(folder):
     occurred_at = FIRST + np.sort(random.integers(0, DAYS * DAY, ROWS))
     fraud = random.random(ROWS) < 0.05
     amount = np.exp(random.normal(8, 0.5, ROWS) + 1.0 * fraud).astype(np.int64)
-    accounts = [f"account-{n}" for n in random.integers(0, 2000, ROWS)]
+    often, rare = random.integers(0, 1000, ROWS), random.integers(2000, 30_000, ROWS)
+    accounts = [f"account-{n}" for n in np.where(random.random(ROWS) < RARE_SHARE, rare, often)]
     merchants = [f"merchant-{n}" for n in random.integers(0, 1500, ROWS)]
     rows = pa.table(
         {
@@ -138,17 +143,27 @@ def decided(trained, server, live, tmp_path_factory):
         folder = tmp_path_factory.mktemp("state")
         state = backfill(trained.archive, folder, until_us=LIVE, remembered=100_000, tell=lambda _: None)
         state.policy = Policy(version="drifting", review_at=0.9, decline_at=0.95)
-        topic = Numbered("transactions")
+        topic, told = Numbered("transactions"), Numbered("labels")
+        reports = trained.archive.labels(since_us=LIVE).to_pylist()
         found = [ControlApplied(policy=state.policy, source=None, journaled_at=NOW)]
         with ModelClient(server.target, "plumbline", 60_000) as client:
             model = Model(client, Clock())
             for begin in range(0, len(live), 500):
-                sent = [topic.message(transactions.encode(change(each))) for each in live[begin : begin + 500]]
-                found += process(state, model, transaction=sent, now_us=NOW).entries
+                come = live[begin : begin + 500]
+                due = [each for each in reports if each["known_at"] <= come[-1].occurred_at]
+                reports = reports[len(due) :]
+                said = [told.message(msgspec.json.encode(label_of(each))) for each in due]
+                sent = [topic.message(transactions.encode(change(each))) for each in come]
+                found += process(state, model, label=said, transaction=sent, now_us=NOW).entries
         assert all(each.scores for each in found if isinstance(each, Decision))
         return found
 
     return decide
+
+
+def label_of(row):
+    """A row of the archive's labels, as the stream would bring it."""
+    return Label(**{name: row[name] for name in ("label_id", "transaction_id", "verdict", "source", "known_at")})
 
 
 def unchanged(each):
@@ -239,7 +254,7 @@ def test_amounts_three_times_as_high_raise_what_reads_amounts_and_nothing_else(
     capsys.readouterr()
     code, found, error = asked()
     assert code == cli.DONE, error
-    sums = [each.name for each in HISTORY if each.kind in ("sum", "maximum")]
+    sums = [each.name for each in HISTORY if each.kind in ("sum", "maximum", "squares", "unusual")]
     surely = {"amount_log", "amount_to_mean_30d", "amount_to_maximum_30d", "amount_to_merchant_mean_30d"}
     assert surely <= raised(found) <= fed_by("amount_minor", *sums)
     (run,) = found["runs"]
@@ -400,7 +415,8 @@ def test_few_decisions_no_model_and_no_journal_are_said_plainly(kafka, topic_pre
     entries = process(
         state, fake_model(client), transaction=[Numbered("transactions").message(raw(payment(1)))], now_us=NOW
     ).entries
-    written(kafka, topic_prefix, [*entries, *journals["three_times"][:800]])
+    decisions = [each for each in journals["three_times"] if isinstance(each, Decision)]
+    written(kafka, topic_prefix, [*entries, *decisions[:799]])
     code, found, _ = asked("--no-record")
     (run,) = found["runs"]
     assert (code, found["unscored"], run["level"], run["compared"]) == (cli.DONE, 1, "few", 799)
