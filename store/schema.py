@@ -1,6 +1,7 @@
 """The schema's version: migrating to the newest one, and refusing to work on any other.
 
-Only `plumbline migrate` changes tables. Every other process asks `require_current` once at its start.
+Only `plumbline migrate` changes tables, and only it imports Alembic, which takes a tenth of the console's start. Every
+other process asks `require_current` once at its start.
 """
 
 from collections.abc import Iterator
@@ -8,10 +9,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config
-from alembic.runtime.migration import MigrationContext
-from alembic.script import ScriptDirectory
 from sqlalchemy import event
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.pool import ConnectionPoolEntry, NullPool
@@ -20,21 +17,26 @@ from plumbline.errors import Unready
 from store.engine import options, prepare
 
 MIGRATIONS = Path(__file__).parent / "migrations"
+VERSION = sa.table("alembic_version", sa.column("version_num", sa.String()))
 LOCK_KEY = 0x706C756D62  # "plumb": PostgreSQL's advisory lock while one process migrates
+
+
+def revisions() -> list[str]:
+    """This version's revisions, oldest first: the numbers with which the migrations' file names begin."""
+    return sorted(file.name.partition("_")[0] for file in (MIGRATIONS / "versions").glob("[0-9]*_*.py"))
 
 
 def head() -> str:
     """The revision that this version's tables have."""
-    revision = ScriptDirectory(str(MIGRATIONS)).get_current_head()
-    if revision is None:
+    if not (found := revisions()):
         raise Unready(f"{MIGRATIONS} holds no migrations: install Plumbline again")
-    return revision
+    return found[-1]
 
 
 def current(engine: sa.Engine) -> str | None:
     """The revision that the database's tables have; None of an empty database. Raises StoreUnavailable."""
     with engine.connect() as connection:
-        return MigrationContext.configure(connection).get_current_revision()
+        return _current(connection)
 
 
 def require_current(engine: sa.Engine) -> None:
@@ -42,8 +44,7 @@ def require_current(engine: sa.Engine) -> None:
     found, needed = current(engine), head()
     if found == needed:
         return
-    known = {script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()}
-    if found is not None and found not in known:
+    if found is not None and found not in revisions():
         raise Unready(f"the SQL tables are of revision {found}, which a newer Plumbline made: run that version")
     have = "are missing" if found is None else f"are of revision {found}"
     raise Unready(f"the SQL tables {have}, and this version needs {needed}: run `plumbline migrate`")
@@ -54,20 +55,29 @@ def migrate(engine: sa.Engine, revision: str = "head") -> tuple[str | None, str 
 
     Two at once wait for each other. Raises StoreUnavailable; Unready when a newer Plumbline made the tables.
     """
+    from alembic import command
+    from alembic.config import Config
+
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS).replace("%", "%%"))
     with _migrating(engine) as connection:
-        context = MigrationContext.configure(connection)
-        before = context.get_current_revision()
-        scripts = [script.revision for script in ScriptDirectory(str(MIGRATIONS)).walk_revisions()]
-        if before is not None and before not in scripts:
+        before, known = _current(connection), revisions()
+        if before is not None and before not in known:
             raise Unready(f"the SQL tables are of revision {before}, which a newer Plumbline made: run that version")
         config.attributes["connection"] = connection
-        if before is None or revision == "head" or revision in scripts[: scripts.index(before)]:
+        if before is None or revision == "head" or revision in known[known.index(before) + 1 :]:
             command.upgrade(config, revision)
         else:
             command.downgrade(config, revision)
-        return before, MigrationContext.configure(connection).get_current_revision()
+        return before, _current(connection)
+
+
+def _current(connection: sa.Connection) -> str | None:
+    """What Alembic's own table says; a database without it is empty."""
+    if not sa.inspect(connection).has_table(VERSION.name):
+        return None
+    found: str | None = connection.scalar(sa.select(VERSION.c.version_num))
+    return found
 
 
 @contextmanager

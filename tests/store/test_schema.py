@@ -8,6 +8,7 @@ import pytest
 import sqlalchemy as sa
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from sqlalchemy.schema import CreateTable
 
 from plumbline.errors import StoreUnavailable, Unready
@@ -28,6 +29,12 @@ def test_migrated_tables_are_the_declared_tables(engine: sa.Engine) -> None:
     with engine.connect() as connection:
         differences = compare_metadata(MigrationContext.configure(connection, opts=COMPARED), Base.metadata)
     assert differences == []
+
+
+def test_the_migrations_file_names_tell_the_revisions_that_alembic_finds_in_them() -> None:
+    scripts = ScriptDirectory(str(schema.MIGRATIONS))
+    assert schema.revisions() == [each.revision for each in scripts.walk_revisions()][::-1]
+    assert schema.head() == scripts.get_current_head()
 
 
 def test_a_filled_database_goes_down_and_up_again(engine: sa.Engine, stored_decision: Callable[..., Decision]) -> None:

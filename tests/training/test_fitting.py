@@ -214,11 +214,20 @@ def test_rows_of_one_class_strange_weights_and_recipes_are_refused(shards, two_d
         fit(shards, process.SIZES, replace(SMALL, batch_rows=127), two_devices)
 
 
-def test_a_loss_that_is_no_number_is_refused_with_its_step_and_the_checkpoint_before_it_stays(tmp_path):
+@pytest.mark.parametrize(
+    ("unfit", "refusal"),
+    [
+        # Where a processor's minimum takes NaN for the limit, the weights are the first to be none.
+        ({"numbers": np.nan}, r"(loss of step \d+ is nan|no finite numbers after step \d+): train with a lower"),
+        ({"learning_rate": 1e20}, r"loss of step \d+ is (nan|inf): train with a lower learning rate"),
+    ],
+    ids=["numbers", "learning rate"],
+)  # fmt: skip
+def test_a_loss_that_is_no_number_is_refused_with_its_step_and_the_checkpoint_before_it_stays(tmp_path, unfit, refusal):
     given = process.rows()
-    given.numbers[3000:] = np.nan
-    with pytest.raises(Refused, match=r"loss of step \d+ is nan: train with a lower learning rate"):
-        fit(given, process.SIZES, SMALL, one_device(), checkpoints=tmp_path, every_steps=1)
+    given.numbers[3000:] = unfit.pop("numbers", given.numbers[3000:])
+    with pytest.raises(Refused, match=refusal):
+        fit(given, process.SIZES, replace(SMALL, **unfit), one_device(), checkpoints=tmp_path, every_steps=1)
     for file in checkpoints.files(tmp_path):
         with np.load(file) as opened:
             assert all(np.isfinite(opened[name]).all() for name in opened.files if name != "meta")
