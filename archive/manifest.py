@@ -14,7 +14,7 @@ from msgspec import Meta
 
 from plumbline.errors import InvalidArchive
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 MANIFEST_NAME: Final = "archive.json"
 SUMS_NAME: Final = "SHA256SUMS"
 PARTS: Final = ("labels", "transactions")
@@ -54,9 +54,9 @@ LABEL_SCHEMA: Final = pa.schema(
 _SEQUENCE = pa.field("sequence", pa.int64())
 STORED_SCHEMA: Final = {
     "transactions": pa.schema([_SEQUENCE, *TRANSACTION_SCHEMA]),
-    "labels": pa.schema([_SEQUENCE, *LABEL_SCHEMA]),
+    "labels": pa.schema([_SEQUENCE, *LABEL_SCHEMA, pa.field("occurred_at", pa.int64())]),
 }
-"""Both tables as they are stored: the arrival order comes first."""
+"""Both tables as they are stored: the arrival order comes first, and a label has its transaction's time."""
 
 ARRIVAL: Final = {"transactions": "occurred_at", "labels": "known_at"}
 """The column that says when a row of each table arrived, microseconds since 1970 UTC."""

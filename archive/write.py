@@ -101,8 +101,8 @@ def _write_folder(
         (folder / part).mkdir(parents=True)
     with pa.OSFile(str(rows_file)) as stored, pa.ipc.open_file(stored) as reader:
         groups = (pa.Table.from_batches([reader.get_batch(i)]) for i in range(reader.num_record_batches))
-        before = _write_transactions(folder / "transactions", groups, known, rows)
-    _write_labels(folder / "labels", known, before, rows)
+        before, occurred_at = _write_transactions(folder / "transactions", groups, known, rows)
+    _write_labels(folder / "labels", known.append_column("occurred_at", pa.array(occurred_at)), before, rows)
     sums = sums_of(folder)
     (folder / SUMS_NAME).write_bytes(sums)
     manifest = Manifest(
@@ -179,11 +179,15 @@ def _prepared(labels: pa.Table) -> pa.Table:
     return table.take(np.argsort(table["known_at"].to_numpy(), kind="stable")).combine_chunks()
 
 
-def _write_transactions(folder: Path, groups: Iterable[pa.Table], labels: pa.Table, rows: int) -> np.ndarray:
-    """Write the days' files; int64 [labels], how many transactions arrived before or together with each label."""
+def _write_transactions(
+    folder: Path, groups: Iterable[pa.Table], labels: pa.Table, rows: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Write the days' files. Returns int64 [labels] twice: how many transactions arrived before or together with each
+    label, and the time of the transaction that it speaks of.
+    """
     known_at = labels["known_at"].to_numpy()
     total, done, matched = rows + len(known_at), 0, 0
-    before = np.zeros(len(known_at), np.int64)
+    before, occurred_at = np.zeros(len(known_at), np.int64), np.zeros(len(known_at), np.int64)
     for day, of_day in itertools.groupby(groups, lambda group: int(group["occurred_at"][0].as_py()) // DAY_US):
         with _writer(folder, "transactions", day) as writer:
             for group in of_day:
@@ -192,17 +196,20 @@ def _write_transactions(folder: Path, groups: Iterable[pa.Table], labels: pa.Tab
                 inside, after = np.searchsorted(known_at, [times[0], times[-1]])
                 before[inside:after] += np.searchsorted(times, known_at[inside:after], side="right")
                 before[after:] += len(times)
-                matched += _check_labelled(group, labels)
+                matched += _check_labelled(group, labels, occurred_at)
                 numbered = group.add_column(0, "sequence", pa.array(position - total))
                 writer.write_table(numbered, row_group_size=GROUP_ROWS)
                 done += len(times)
     if matched != len(pc.unique(labels["transaction_id"])):
         raise InvalidArchive("labels", "transaction_id", f"{matched} found", "each the id of exactly one transaction")
-    return before
+    return before, occurred_at
 
 
-def _check_labelled(group: pa.Table, labels: pa.Table) -> int:
-    """How many transactions of a group are labelled; a label must repeat its account and merchant, and come later."""
+def _check_labelled(group: pa.Table, labels: pa.Table, occurred_at: np.ndarray) -> int:
+    """How many transactions of a group are labelled; a label must repeat its account and merchant, and come later.
+
+    occurred_at: int64 [labels], of each label's transaction, which is filled in.
+    """
     labelled = group.filter(pc.is_in(group["transaction_id"], labels["transaction_id"]))
     if not labelled.num_rows:
         return 0
@@ -219,6 +226,9 @@ def _check_labelled(group: pa.Table, labels: pa.Table) -> int:
     if wrong.num_rows:
         allowed = "its transaction's account and merchant, and a known_at not before its occurred_at"
         raise InvalidArchive("labels", "label_id", wrong["label_id"][0].as_py(), allowed)
+    row = pc.index_in(labels["transaction_id"], labelled["transaction_id"].combine_chunks())
+    found = np.flatnonzero(np.asarray(pc.is_valid(row)))
+    occurred_at[found] = labelled["occurred_at"].to_numpy()[np.asarray(pc.fill_null(row, 0))[found]]
     return int(labelled.num_rows)
 
 
@@ -235,7 +245,7 @@ _REPEATED = {
     "transactions": ["account_id", "merchant_id", "device_id", "currency", "channel", "mcc", "country"],
     "labels": ["verdict", "source", "note"],
 }
-_STEPPED = {"transactions": ["sequence", "occurred_at"], "labels": ["sequence", "known_at"]}
+_STEPPED = {"transactions": ["sequence", "occurred_at"], "labels": ["sequence", "known_at", "occurred_at"]}
 
 
 def _writer(folder: Path, part: str, day: int) -> pq.ParquetWriter:

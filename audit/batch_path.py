@@ -35,8 +35,9 @@ TRANSACTION_FILES: Final = pa.schema(
      ("longitude_e6", pa.int32())]
 )  # fmt: skip
 LABEL_FILES: Final = pa.schema(
-    [("sequence", pa.int64()), ("account_id", pa.string()), ("merchant_id", pa.string()), ("known_at", pa.int64())]
-)
+    [("sequence", pa.int64()), ("account_id", pa.string()), ("merchant_id", pa.string()), ("known_at", pa.int64()),
+     ("occurred_at", pa.int64())]
+)  # fmt: skip
 
 
 def write_arrivals(folder: Path, number: int, first: int, rows: Sequence[Transaction | LabelApplied]) -> None:
@@ -49,6 +50,7 @@ def write_arrivals(folder: Path, number: int, first: int, rows: Sequence[Transac
     _write(folder / f"transactions-{number:06d}.parquet", columns, TRANSACTION_FILES)
     columns = [[place for place, _ in told], [each.account_id for _, each in told]]
     columns += [[each.merchant_id for _, each in told], [each.label.known_at for _, each in told]]
+    columns += [[each.occurred_at for _, each in told]]
     _write(folder / f"labels-{number:06d}.parquet", columns, LABEL_FILES)
 
 
@@ -74,6 +76,7 @@ def read_arrivals(folder: Path) -> Iterator[Arrivals]:
             latitudes=merged(places(paid["latitude_e6"].to_pylist()), absent),
             longitudes=merged(places(paid["longitude_e6"].to_pylist()), absent),
             is_label=merged(np.zeros(rows, np.bool_), np.ones(labels, np.bool_)),
+            occurred_at=merged(paid["occurred_at"], told["occurred_at"]).astype(np.int64),
         )
 
 

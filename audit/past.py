@@ -201,13 +201,13 @@ def _frauds(labels: pa.Table, paid: Transaction) -> list[tuple[int, LabelApplied
     found: list[tuple[int, LabelApplied]] = []
     seen: set[str] = set()
     for batch in kept.to_batches():
-        columns = (batch.column(name).to_pylist() for name in ("sequence", "account_id", "merchant_id"))
-        for sequence, account, merchant, label in zip(*columns, labels_of(batch), strict=True):
+        columns = (batch.column(name).to_pylist() for name in ("sequence", "account_id", "merchant_id", "occurred_at"))
+        for sequence, account, merchant, occurred_at, label in zip(*columns, labels_of(batch), strict=True):
             if label.transaction_id not in seen:
                 seen.add(label.transaction_id)
                 applied = LabelApplied(
                     label=label, source=_ARCHIVE, effect="counted", account_id=account, merchant_id=merchant,
-                    journaled_at=label.known_at,
+                    occurred_at=occurred_at, journaled_at=label.known_at,
                 )  # fmt: skip
                 found.append((sequence, applied))
     return found

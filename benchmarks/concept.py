@@ -64,7 +64,7 @@ class Way:
     name: str
     history: History = field(default_factory=lambda: History(DECLARATION))
     days: list[Past] = field(default_factory=list)
-    labels: list[tuple[int, str, str]] = field(default_factory=list)
+    labels: list[tuple[int, str, str, int]] = field(default_factory=list)
     model: Any = None
     transform: Any = None
 
@@ -136,7 +136,9 @@ def _take(way: Way, day: Day, draw: np.random.Generator) -> None:
         if way.name != "told":
             usable[declined], known_at[declined] = False, -1
     times = day.rows["account_id"].to_pylist(), day.rows["merchant_id"].to_pylist()
-    way.labels += [(int(known_at[at]), times[0][at], times[1][at]) for at in np.flatnonzero(known_at >= 0).tolist()]
+    told = np.flatnonzero(known_at >= 0).tolist()
+    occurred_at = day.rows["occurred_at"].to_numpy()
+    way.labels += [(int(known_at[at]), times[0][at], times[1][at], int(occurred_at[at])) for at in told]
     way.days.append(Past(day, columns, known_at, usable, weights, scores))
     if len(way.days) > TRAIN_DAYS + DELAY_DAYS:
         way.days[-TRAIN_DAYS - DELAY_DAYS - 1].columns = {}  # not trained on any more
@@ -147,7 +149,8 @@ def _history(way: Way, day: Day) -> npt.NDArray[np.int64]:
     until = (START_DAY + day.number + 1) * DAY_US
     due = sorted(each for each in way.labels if each[0] < until)
     way.labels = [each for each in way.labels if each[0] >= until]
-    times = np.concatenate([day.rows["occurred_at"].to_numpy(), np.array([each[0] for each in due], np.int64)])
+    paid_at = day.rows["occurred_at"].to_numpy()
+    times = np.concatenate([paid_at, np.array([each[0] for each in due], np.int64)])
     order = np.argsort(times, kind="stable")
     is_label = np.arange(len(times)) >= day.rows.num_rows
 
@@ -167,6 +170,7 @@ def _history(way: Way, day: Day) -> npt.NDArray[np.int64]:
         latitudes=numbers(places(day.rows["latitude_e6"].to_pylist()), int(places([None])[0])),
         longitudes=numbers(places(day.rows["longitude_e6"].to_pylist()), int(places([None])[0])),
         is_label=is_label[order],
+        occurred_at=np.concatenate([paid_at, np.array([each[3] for each in due], np.int64)])[order],
     )
     return way.history.advance(arrivals)[~arrivals.is_label]
 

@@ -246,6 +246,7 @@ def _label(decision: Decision, fraud: bool) -> LabelApplied:
             verdict="fraud" if fraud else "genuine", source="analyst", known_at=decision.decided_at,
         ),
         source=None, effect="counted" if fraud else "not_fraud", account_id=paid.account_id,
+        merchant_id=paid.merchant_id, occurred_at=paid.occurred_at,
         journaled_at=decision.decided_at + LABELS_AFTER * STEP_US,
     )  # fmt: skip
 

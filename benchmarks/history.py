@@ -107,7 +107,7 @@ def kernel_seconds(taken: Arrivals) -> float:
             pasts[each.name].advance(
                 slots[each.entity][rows], taken.times[rows], taken.amounts[rows],
                 slots[each.distinct or "merchant"][rows], taken.latitudes[rows], taken.longitudes[rows],
-                reads=yes[rows], writes=(no if each.stream == "fraud_labels" else yes)[rows],
+                reads=yes[rows], writes=(no if each.stream == "fraud_labels" else yes)[rows], marks=no[rows],
             )  # fmt: skip
     return time.perf_counter() - begun
 
@@ -176,7 +176,7 @@ def _part(taken: Arrivals, begin: int, end: int) -> Arrivals:
     return Arrivals(
         taken.account_ids[begin:end], taken.merchant_ids[begin:end], taken.device_ids[begin:end],
         taken.times[begin:end], taken.amounts[begin:end], taken.latitudes[begin:end], taken.longitudes[begin:end],
-        taken.is_label[begin:end],
+        taken.is_label[begin:end], taken.occurred_at[begin:end],
     )  # fmt: skip
 
 

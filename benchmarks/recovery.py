@@ -163,14 +163,15 @@ def _large_state(accounts: int) -> State:
         for begin in range(0, accounts, 100_000):
             rows = range(begin, min(begin + 100_000, accounts))
             n = len(rows)
+            times = np.sort(draw.integers(NOW_US, NOW_US + 10**12, n)) + visit * 10**12
             state.history.advance(
                 Arrivals(
                     [f"account-{row}" for row in rows],
                     [f"merchant-{row}" for row in draw.integers(0, 20_000, n).tolist()],
                     [f"device-{row % 500_000}" for row in rows],
-                    np.sort(draw.integers(NOW_US, NOW_US + 10**12, n)) + visit * 10**12,
+                    times,
                     draw.integers(100, 100_000, n), draw.integers(47 * 10**6, 55 * 10**6, n),
-                    draw.integers(6 * 10**6, 15 * 10**6, n), np.zeros(n, np.bool_),
+                    draw.integers(6 * 10**6, 15 * 10**6, n), np.zeros(n, np.bool_), times,
                 )
             )  # fmt: skip
     return state

@@ -17,7 +17,7 @@ from numba import njit
 from archive.layout import Archive
 from features.analysis import Columns
 from features.declaration import DECLARATION
-from features.grammar import ABSENT, WINDOWED, Measure, Table
+from features.grammar import ABSENT, RUNS, WINDOWED, Measure, Table
 from features.history import Flags, Integers
 from features.kernel import UNUSUAL_TIMES
 from features.preprocessing import DEVIATION_LEAST, Z_LIMIT
@@ -42,6 +42,7 @@ class Stream:
     time: Integers
     amount: Integers
     is_label: Flags
+    occurred_at: Integers
 
     def at(self, sequence: Integers) -> Integers:
         """Places of transactions in the stream, by their sequence numbers."""
@@ -61,7 +62,7 @@ class Stream:
         entities = {name: numbers[order] for name, numbers in self.entities.items()}
         return replace(
             self, sequence=self.sequence[order], entities=entities, time=time[order], amount=self.amount[order],
-            is_label=self.is_label[order],
+            is_label=self.is_label[order], occurred_at=self.occurred_at[order],
         )  # fmt: skip
 
 
@@ -87,6 +88,7 @@ def stream_of(archive: Archive, until_us: int) -> Stream:
         time=np.concatenate([np.asarray(rows["occurred_at"]), known_at])[order],
         amount=np.where(is_label, 0, np.asarray(rows["amount_minor"])[took]),
         is_label=is_label,
+        occurred_at=np.asarray(rows["occurred_at"])[took],
     )
 
 
@@ -96,8 +98,9 @@ def swept(stream: Stream, rows: Integers) -> Integers:
     ids = {name: [str(each) for each in stream.entities[name].tolist()] for name in ("account", "merchant")}
     nowhere = [""] * len(stream.time)
     arrivals = Arrivals(
-        ids["account"], ids["merchant"], nowhere, stream.time, stream.amount, absent, absent, stream.is_label
-    )
+        ids["account"], ids["merchant"], nowhere, stream.time, stream.amount, absent, absent, stream.is_label,
+        stream.occurred_at,
+    )  # fmt: skip
     return History().advance(arrivals)[rows]
 
 
@@ -105,7 +108,7 @@ def history_with(stream: Stream, rows: Integers, right: Integers, edges: Edges) 
     """History int64 [n, measures] with the windows of `edges`; measures without a window are those of `right`."""
     history = right.copy()
     for column, measure in enumerate(DECLARATION.history):
-        if measure.kind in WINDOWED and DECLARATION.table(measure.table).entity != "device":
+        if measure.kind in WINDOWED - RUNS and DECLARATION.table(measure.table).entity != "device":
             history[:, column] = measured(stream, measure, rows, *edges(measure, stream.time[rows]))
     return history
 

@@ -15,6 +15,14 @@ arrived. An entry is unusual if amount × n > 3 × s, where n and s are what `co
 `usual` gave it; so the first of a key never is. That is decided once, from what came before the entry, and stays with
 it: what comes late later changes it no more than it changes a score.
 
+In a table with `outcomes`, a counted fraud label marks the entry of the transaction that it speaks of: the remembered
+entry of the same key whose time is that transaction's occurred_at. Of several at one microsecond, which no number tells
+apart, it marks the newest that is not marked yet; a forgotten entry is not marked. There the window says how old a
+transaction must be for silence to mean that it was genuine: `fraud_run` is how many entries whose time is t - window or
+earlier are marked, going back from the newest of them to the first that is not, and `seconds_since_fraud_run` the whole
+seconds since the oldest entry of that run, -1 for none. The run ends with what is remembered, the transaction's own
+time counted among the key's.
+
 Over all that ever came, forgotten or not: `ever`, how many; `seconds_since` the newest of them, -1 for never; the place
 named last, and `seconds_since_place`.
 """
@@ -43,9 +51,11 @@ LATENESS_US: Final = 7 * DAY_US
 Entity = Literal["account", "merchant", "device", "account_merchant"]
 Kind = Literal[
     "count", "sum", "maximum", "distinct", "ever", "seconds_since", "latitude_e6", "longitude_e6",
-    "seconds_since_place", "unusual", "squares", "seconds_since_first",
+    "seconds_since_place", "unusual", "squares", "seconds_since_first", "fraud_run", "seconds_since_fraud_run",
 ]  # fmt: skip
-WINDOWED: Final = frozenset({"count", "sum", "maximum", "distinct", "unusual", "squares", "seconds_since_first"})
+RUNS: Final = frozenset({"fraud_run", "seconds_since_fraud_run"})
+"""Measures of the frauds in a row, whose window is what lies behind it."""
+WINDOWED: Final = frozenset({"count", "sum", "maximum", "distinct", "unusual", "squares", "seconds_since_first"}) | RUNS
 
 UNITS_SECONDS: Final = {"m": 60, "h": 3600, "d": 86_400}
 
@@ -66,8 +76,9 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """One kind of past: whose (entity), of what (stream), how much is remembered of each key (bound, a power of two).
 
     `distinct` names the other entity that is kept with each entry, so that distinct ones can be counted; `usual` is the
-    window whose mean an entry is compared with, so that unusual ones can be counted. Where `usual` is unset it is left
-    out of JSON, so that what was written before there was any is the same to the byte.
+    window whose mean an entry is compared with, so that unusual ones can be counted; `outcomes` says that fraud labels
+    mark the entries of their transactions. Where these two are unset they are left out of JSON, so that what was
+    written before there were any is the same to the byte.
     """
 
     name: str
@@ -76,6 +87,7 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     bound: int
     distinct: Literal["account", "merchant"] | None = None
     usual: str | msgspec.UnsetType = msgspec.UNSET
+    outcomes: bool | msgspec.UnsetType = msgspec.UNSET
 
     def __post_init__(self) -> None:
         if self.bound and (self.bound < 4 or self.bound & (self.bound - 1)):
@@ -85,6 +97,18 @@ class Table(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
             if self.stream != "transactions" or not self.bound:
                 allowed = "a window of a table of transactions with a bound above 0, or left out"
                 raise InvalidDeclaration(f"table {self.name}", "usual", self.usual, allowed)
+        if self.outcomes is not msgspec.UNSET:
+            named = self.entity in ("account", "merchant")  # what a label names
+            if not self.outcomes or self.stream != "transactions" or not self.bound or not named:
+                allowed = (
+                    "true in a table of an account's or a merchant's transactions with a bound above 0, or left out"
+                )
+                raise InvalidDeclaration(f"table {self.name}", "outcomes", self.outcomes, allowed)
+
+    @property
+    def is_marked(self) -> bool:
+        """Whether fraud labels mark the entries of their transactions."""
+        return self.outcomes is True
 
     @property
     def usual_us(self) -> int:
@@ -203,6 +227,9 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
             if each.kind == "unusual" and not where.usual_us:
                 allowed = f"a table that says what is `usual` (not {where.name})"
                 raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, allowed)
+            if each.kind in RUNS and not where.is_marked:
+                allowed = f"a table with `outcomes` (not {where.name})"
+                raise InvalidDeclaration(f"measure {each.name}", "kind", each.kind, allowed)
             if each.kind in WINDOWED and not where.bound:
                 raise InvalidDeclaration(f"measure {each.name}", "table", where.name, "a table with a bound above 0")
         table_names = tuple(each.name for each in self.tables)
@@ -230,6 +257,7 @@ class Declaration(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_on
                     each.bound,
                     each.distinct,
                     *([each.usual] if each.usual_us else []),
+                    *(["outcomes"] if each.is_marked else []),
                 ]
                 for each in self.tables
             ],

@@ -22,6 +22,7 @@ _KINDS: Final = {
     "ever": kernel.EVER, "seconds_since": kernel.SECONDS_SINCE, "latitude_e6": kernel.LATITUDE,
     "longitude_e6": kernel.LONGITUDE, "seconds_since_place": kernel.SECONDS_SINCE_PLACE,
     "unusual": kernel.UNUSUAL, "squares": kernel.SQUARES, "seconds_since_first": kernel.SECONDS_SINCE_FIRST,
+    "fraud_run": kernel.FRAUD_RUN, "seconds_since_fraud_run": kernel.SECONDS_SINCE_FRAUD_RUN,
 }  # fmt: skip
 
 _PER_KEY: Final[dict[str, tuple[Any, int]]] = {
@@ -32,6 +33,7 @@ _PER_KEY: Final[dict[str, tuple[Any, int]]] = {
 
 _ARENA: Final[dict[str, Any]] = {
     "time": np.int64, "total": np.int64, "other": np.int32, "odd": np.int8, "squares": np.int64,
+    "fraud": np.int8,
 }  # fmt: skip
 _PLACE: Final = ("latitude", "longitude", "place_time")
 
@@ -40,8 +42,8 @@ class Past:
     """The past of all keys of one table.
 
     Attributes are arrays: one element a key (`offset`, `length`, `newest`, ...), one an entry (`entries`: `time`,
-    `total`, `other`, `odd`, `squares`; those of the last three that no measure needs are empty), one a ring size
-    (`free`), and `used`, how much of the arena was handed out.
+    `total`, `other`, `odd`, `squares`, `fraud`; those of the last four that no measure needs are empty), one a ring
+    size (`free`), and `used`, how much of the arena was handed out.
     """
 
     def __init__(self, table_name: str, declaration: Declaration = DECLARATION) -> None:
@@ -58,6 +60,7 @@ class Past:
         self._kept += ["other"] if self.table.distinct is not None else []
         self._kept += ["odd"] if self.table.usual_us else []
         self._kept += ["squares"] if any(each.kind == "squares" for each in measures) else []
+        self._kept += ["fraud"] if self.table.is_marked else []
         self.keys = 0
         self._columns: dict[str, npt.NDArray[Any]] = {name: np.empty(0, dtype) for name, (dtype, _) in _PER_KEY.items()}
         self.entries: dict[str, npt.NDArray[Any]] = {name: np.empty(0, dtype) for name, dtype in _ARENA.items()}
@@ -76,12 +79,14 @@ class Past:
         longitudes: Integers,
         reads: Flags,
         writes: Flags,
+        marks: Flags,
     ) -> Integers:
-        """Take n rows in arrival order; each reads its key's past, then joins it.
+        """Take n rows in arrival order; each reads its key's past, then joins it, or marks an entry of it as fraud.
 
         slots: int64 [n], dense key numbers, -1 where the row has no such key; times: int64 [n], microseconds;
         amounts: int64 [n], minor units; others: int64 [n], slots of the entity that `distinct` counts;
-        latitudes, longitudes: int64 [n], degrees × 10⁶ or ABSENT; reads, writes: bool [n].
+        latitudes, longitudes: int64 [n], degrees × 10⁶ or ABSENT; reads, writes, marks: bool [n], where a row that
+        marks does not write.
         Returns int64 [n, measures of the table], 0 in rows that do not read.
         """
         self._reserve(int(slots.max(initial=-1)) + 1)
@@ -91,7 +96,7 @@ class Past:
         taken = 0
         while True:
             taken = kernel.advance(
-                taken, slots, times, amounts, others, latitudes, longitudes, reads, writes,
+                taken, slots, times, amounts, others, latitudes, longitudes, reads, writes, marks,
                 self.windows, self.kinds, self.window_of, self.usual, self.table.square_most, self.table.bound,
                 self.horizon, ABSENT, *self._columns.values(), *self.entries.values(),
                 self.free, self.used, self._seen, self._scan, out,
@@ -127,7 +132,7 @@ class Past:
         before = np.where(nth > 0, np.roll(total, 1), columns["base"][key])
         found = {name: columns[name].copy() for name in ("length", "newest", "ever", *_PLACE)}
         found |= {"time": self.entries["time"][at], "amount": total - before}
-        return found | {name: self.entries[name][at] for name in ("other", "odd") if name in self._kept}
+        return found | {name: self.entries[name][at] for name in ("other", "odd", "fraud") if name in self._kept}
 
     @classmethod
     def from_arrays(

@@ -8,7 +8,7 @@ sums, so that a window's sum is one subtraction and an amount is the difference 
 cancels in both. `squares` holds running sums of squares in the same way; what came before the first entry is its own
 square less. Rings double as they fill, up to the table's bound; outgrown ones go to a free list by size.
 
-`other`, `odd` and `squares` are empty, and cost nothing, in a table none of whose measures needs them.
+`other`, `odd`, `squares` and `fraud` are empty, and cost nothing, in a table none of whose measures needs them.
 """
 
 from typing import Any, Final
@@ -18,8 +18,8 @@ from numba import njit
 
 (
     COUNT, SUM, MAXIMUM, DISTINCT, EVER, SECONDS_SINCE, LATITUDE, LONGITUDE, SECONDS_SINCE_PLACE,
-    UNUSUAL, SQUARES, SECONDS_SINCE_FIRST,
-) = range(12)  # fmt: skip
+    UNUSUAL, SQUARES, SECONDS_SINCE_FIRST, FRAUD_RUN, SECONDS_SINCE_FRAUD_RUN,
+) = range(14)  # fmt: skip
 
 SMALLEST: Final = 2
 """log2 of the smallest ring: four entries."""
@@ -65,6 +65,22 @@ def _square(amount: int, most: int) -> int:
     return min(amount, most) * min(amount, most)
 
 
+@njit(cache=True, inline="always")
+def _is_age(kind: int) -> bool:
+    """Whether a measure is seconds since something."""
+    if kind == SECONDS_SINCE or kind == SECONDS_SINCE_PLACE:
+        return True
+    return bool(kind == SECONDS_SINCE_FIRST or kind == SECONDS_SINCE_FRAUD_RUN)
+
+
+@njit(cache=True, inline="always")
+def _before_run(fraud: Any, offset: int, head: int, mask: int, end: int) -> int:
+    """Index of the first entry of the marked ones in a row that end before the entry `end`; `end` when none does."""
+    while end > 0 and fraud[offset + ((head + end - 1) & mask)]:
+        end -= 1
+    return end
+
+
 @njit(cache=True, nogil=True)
 def advance(
     begin: int,
@@ -77,6 +93,7 @@ def advance(
     longitudes: Any,
     reads: Any,
     writes: Any,
+    marks: Any,
     # the plan
     windows: Any,
     kinds: Any,
@@ -103,6 +120,7 @@ def advance(
     other: Any,
     odd: Any,
     squares: Any,
+    fraud: Any,
     free: Any,
     used: Any,
     # scratch: when each other entity was last counted, and by which scan
@@ -113,7 +131,8 @@ def advance(
     """Take rows begin.. in arrival order: read a key's past into `out`, then add the row to it.
 
     Returns the number of rows taken: fewer than all when the arena is full; make it larger and call again with
-    `begin` set to the returned number. usual: which window an amount is compared with to be unusual, -1 for none;
+    `begin` set to the returned number. A row that marks finds its key's entries of its very time, and marks the newest
+    of them that is not marked yet. usual: which window an amount is compared with to be unusual, -1 for none;
     square_most: what a larger amount counts as in a sum of squares.
     """
     window_count = windows.shape[0]
@@ -132,7 +151,7 @@ def advance(
             if reads[row]:
                 for m in range(measure_count):
                     kind = kinds[m]
-                    if kind == SECONDS_SINCE or kind == SECONDS_SINCE_PLACE or kind == SECONDS_SINCE_FIRST:
+                    if _is_age(kind):
                         out[row, m] = NEVER
                     elif kind == LATITUDE or kind == LONGITUDE:
                         out[row, m] = absent
@@ -146,8 +165,8 @@ def advance(
         n = length[slot]
         forgotten = 0
         if writes[row] and bound > 0:
-            # Forgetting before reading changes no answer: a row that moves the horizon is the newest of its key, and
-            # its longest window ends before the horizon does.
+            # Forgetting before reading changes no answer of a window: a row that moves the horizon is the newest of its
+            # key, and its longest window ends before the horizon does. A run of frauds may end with what is forgotten.
             forgotten = max(newest[slot], t) - horizon
             while n > 0 and time[start + begins] <= forgotten:
                 base[slot] = total[start + begins]
@@ -177,6 +196,8 @@ def advance(
                         odd[place + i] = odd[old]
                     if squares.shape[0]:
                         squares[place + i] = squares[old]
+                    if fraud.shape[0]:
+                        fraud[place + i] = fraud[old]
                 if start >= 0:
                     time[start] = free[size[slot]]
                     free[size[slot]] = start
@@ -232,6 +253,13 @@ def advance(
                 elif kind == SECONDS_SINCE_FIRST:
                     low = first[window_of[m]]
                     out[row, m] = (t - time[start + ((begins + low) & mask)]) // SECOND_US if end > low else NEVER
+                elif kind == FRAUD_RUN:
+                    low = first[window_of[m]]
+                    out[row, m] = low - _before_run(fraud, start, begins, mask, low)
+                elif kind == SECONDS_SINCE_FRAUD_RUN:
+                    low = first[window_of[m]]
+                    oldest = _before_run(fraud, start, begins, mask, low)
+                    out[row, m] = (t - time[start + ((begins + oldest) & mask)]) // SECOND_US if low > oldest else NEVER
                 elif kind == UNUSUAL:
                     out[row, m] = unusual[window_of[m]]
                 elif kind == SQUARES:
@@ -258,6 +286,14 @@ def advance(
                     out[row, m] = longitude[slot]
                 else:
                     out[row, m] = NEVER if place_time[slot] == NO_TIME else max(0, (t - place_time[slot]) // SECOND_US)
+        if marks[row] and fraud.shape[0]:
+            i = _after(time, start, begins, mask, 0, n, t) - 1
+            while i >= 0 and time[start + ((begins + i) & mask)] == t:
+                at = start + ((begins + i) & mask)
+                if not fraud[at]:
+                    fraud[at] = 1
+                    break
+                i -= 1
         if writes[row]:
             ever[slot] += 1
             if latitudes[row] != absent:
@@ -293,6 +329,8 @@ def advance(
                         odd[to] = odd[of]
                     if squares.shape[0]:
                         squares[to] = squares[of] + square
+                    if fraud.shape[0]:
+                        fraud[to] = fraud[of]
                 at = start + ((begins + p) & mask)
                 time[at] = t
                 total[at] = amounts[row] + (total[start + ((begins + p - 1) & mask)] if p > 0 else base[slot])
@@ -302,6 +340,8 @@ def advance(
                     odd[at] = is_odd
                 if squares.shape[0]:
                     squares[at] = before + square
+                if fraud.shape[0]:
+                    fraud[at] = 0
                 n += 1
             head[slot] = begins
             length[slot] = n

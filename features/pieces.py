@@ -111,10 +111,12 @@ def _joined(parts: dict[str, list[pa.RecordBatch]], declaration: Declaration) ->
 
 def _of_no_key(declaration: Declaration, owner: str) -> dict[str, int]:
     """The measures of a row that has no such entity, as the kernel gives them: a device may be unknown."""
-    no_key, zero, yes = np.full(1, -1, np.int64), np.zeros(1, np.int64), np.ones(1, np.bool_)
+    no_key, zero, yes, no = np.full(1, -1, np.int64), np.zeros(1, np.int64), np.ones(1, np.bool_), np.zeros(1, np.bool_)
     found: dict[str, int] = {}
     for each in tables_of(declaration, owner):
-        numbers = Past(each.name, declaration).advance(no_key, zero, zero, zero, zero, zero, reads=yes, writes=yes)
+        numbers = Past(each.name, declaration).advance(
+            no_key, zero, zero, zero, zero, zero, reads=yes, writes=yes, marks=no
+        )
         found |= {
             measure.name: int(numbers[0, index]) for index, measure in enumerate(declaration.measures_of(each.name))
         }

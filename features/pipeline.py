@@ -49,10 +49,11 @@ class Part:
 Read = Callable[[Part], Iterable[pa.RecordBatch]]
 """Reads a part: `sequence`, the ids and, by kind, `occurred_at`, `amount_minor` and the place, or `known_at`.
 
-Only fraud labels may come. It runs inside Beam's workers, so it must be a module's function or a partial of one.
+A label's `occurred_at` is that of the transaction that it speaks of. Only fraud labels may come.
+It runs inside Beam's workers, so it must be a module's function or a partial of one.
 """
 
-_NUMBERS: Final = ("sequence", "time", "amount", "latitude", "longitude", "is_label")
+_NUMBERS: Final = ("sequence", "time", "occurred_at", "amount", "latitude", "longitude", "is_label")
 
 
 def passes_for(arrivals: int) -> int:
@@ -131,7 +132,7 @@ def _dealt(dealing: _Dealing, read: Read, part: Part) -> Iterator[tuple[tuple[st
         rows = _rows(batch, part.kind)
         for owner in OWNERS:
             tables = tables_of(dealing.declaration, owner)
-            if part.kind == "labels" and all(each.stream != "fraud_labels" for each in tables):
+            if part.kind == "labels" and not any(each.stream == "fraud_labels" or each.is_marked for each in tables):
                 continue
             ids = rows.column(owner)
             matters = pc.is_in(ids, dealing.keys[owner]) if owner in dealing.keys else pc.not_equal(ids, "")
@@ -152,6 +153,7 @@ def _rows(batch: pa.RecordBatch, kind: str) -> pa.RecordBatch:
     columns = {
         "sequence": batch.column("sequence"),
         "time": batch.column("known_at" if is_label else "occurred_at"),
+        "occurred_at": batch.column("occurred_at"),
         "amount": pa.array(np.zeros(n, np.int64)) if is_label else batch.column("amount_minor"),
         "latitude": absent if is_label else _place(batch.column("latitude_e6")),
         "longitude": absent if is_label else _place(batch.column("longitude_e6")),
@@ -193,9 +195,9 @@ def _advanced(
     found = {"sequence": _integers(rows, "sequence")}
     for each in tables_of(declaration, owner):
         numbers = Past(each.name, declaration).advance(
-            slots[each.entity].astype(np.int64), _integers(rows, "time"), _integers(rows, "amount"),
-            slots[each.distinct or owner], _integers(rows, "latitude"), _integers(rows, "longitude"),
-            *_reads_and_writes(each, is_label),
+            slots[each.entity].astype(np.int64), _integers(rows, "occurred_at" if each.is_marked else "time"),
+            _integers(rows, "amount"), slots[each.distinct or owner], _integers(rows, "latitude"),
+            _integers(rows, "longitude"), *_reads_writes_and_marks(each, is_label),
         )  # fmt: skip
         found |= {measure.name: numbers[:, index] for index, measure in enumerate(declaration.measures_of(each.name))}
     time = _integers(rows, "time")
@@ -204,8 +206,11 @@ def _advanced(
     return len(kept)
 
 
-def _reads_and_writes(table: Table, is_label: npt.NDArray[np.bool_]) -> tuple[Any, Any]:
-    return ~is_label, is_label if table.stream == "fraud_labels" else ~is_label
+def _reads_writes_and_marks(table: Table, is_label: npt.NDArray[np.bool_]) -> tuple[Any, Any, Any]:
+    nowhere = np.zeros_like(is_label)
+    if table.stream == "fraud_labels":
+        return ~is_label, is_label, nowhere
+    return ~is_label, ~is_label, is_label if table.is_marked else nowhere
 
 
 def _slots(ids: pa.Array) -> Integers:

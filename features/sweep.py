@@ -22,7 +22,8 @@ class Arrivals:
     """n transactions and fraud labels in arrival order, as columns.
 
     times: int64 [n], microseconds: a transaction's occurred_at, a label's known_at; amounts: int64 [n], minor units;
-    latitudes, longitudes: int64 [n], degrees × 10⁶ or ABSENT; is_label: bool [n].
+    latitudes, longitudes: int64 [n], degrees × 10⁶ or ABSENT; is_label: bool [n];
+    occurred_at: int64 [n], of a label the time of the transaction that it speaks of.
     A label's row carries the account and merchant of the transaction it speaks of; its device is empty.
     """
 
@@ -34,6 +35,7 @@ class Arrivals:
     latitudes: Integers
     longitudes: Integers
     is_label: Flags
+    occurred_at: Integers
 
     def __len__(self) -> int:
         return len(self.times)
@@ -124,13 +126,14 @@ class History:
         for each in self.declaration.tables:
             out[:, self._columns[each.name]] = self.tables[each.name].advance(
                 slots[each.entity],
-                arrivals.times,
+                arrivals.occurred_at if each.is_marked else arrivals.times,
                 arrivals.amounts,
                 slots[each.distinct or "merchant"],
                 arrivals.latitudes,
                 arrivals.longitudes,
                 reads=is_transaction,
                 writes=is_label if each.stream == "fraud_labels" else is_transaction,
+                marks=is_label if each.is_marked else np.zeros_like(is_label),
             )
         return out
 

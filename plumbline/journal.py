@@ -49,7 +49,8 @@ class LabelApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     `waiting`: it says fraud of a transaction that has not come yet; the decision on that transaction is followed by a
     second record of the label, `counted` and with `source` None;
     `unknown_transaction`: not fraud, and no remembered decision has this id.
-    Account and merchant are empty where the transaction is not remembered.
+    Account and merchant are empty where the transaction is not remembered, and occurred_at, the transaction's, is 0; it
+    is so too in entries of releases that did not journal it.
     """
 
     label: Label
@@ -57,6 +58,7 @@ class LabelApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_o
     effect: Literal["counted", "repeated", "not_fraud", "waiting", "unknown_transaction"]
     account_id: str = ""
     merchant_id: str = ""
+    occurred_at: int = 0
     journaled_at: int
 
 

@@ -27,7 +27,7 @@ from plumbline.journal import LabelApplied
 from plumbline.transaction import DAY_US, Transaction
 from plumbline.weights import inverse_probability
 
-FORMAT: Final = 1
+FORMAT: Final = 2
 TRANSACTIONS: Final = pa.schema(
     [pa.field("sequence", pa.int64()), *TRANSACTION_SCHEMA, pa.field("at", pa.int64()),
      pa.field("outcome", pa.string()), pa.field("weight", pa.float64())]
@@ -36,9 +36,11 @@ TRANSACTIONS: Final = pa.schema(
 LABELS: Final = pa.schema(
     [("sequence", pa.int64()), ("label_id", pa.string()), ("transaction_id", pa.string()), ("account_id", pa.string()),
      ("merchant_id", pa.string()), ("verdict", pa.string()), ("source", pa.string()), ("by", pa.string()),
-     ("known_at", pa.int64()), ("effect", pa.string()), ("again", pa.bool_()), ("at", pa.int64())]
+     ("known_at", pa.int64()), ("effect", pa.string()), ("again", pa.bool_()), ("at", pa.int64()),
+     ("occurred_at", pa.int64())]
 )  # fmt: skip
-"""again: the second entry of a label that waited for its transaction; at: when it was journaled."""
+"""again: the second entry of a label that waited for its transaction; at: when it was journaled; occurred_at: when its
+transaction was, 0 where that was not remembered."""
 
 _DECISION: Final = b'{"type":"decision"'
 _LABEL: Final = b'{"type":"label"'
@@ -175,7 +177,10 @@ def _columns(batch: pa.RecordBatch) -> tuple[pa.Table, pa.Table]:
     told: dict[str, list[Any]] = {"sequence": [sequence for sequence, _ in labels]}
     of_label = ("label_id", "transaction_id", "verdict", "source", "by", "known_at")
     told |= {name: [getattr(each.label, name) for _, each in labels] for name in of_label}
-    told |= {name: [getattr(each, name) for _, each in labels] for name in ("account_id", "merchant_id", "effect")}
+    told |= {
+        name: [getattr(each, name) for _, each in labels]
+        for name in ("account_id", "merchant_id", "effect", "occurred_at")
+    }
     told |= {"again": [each.source is None for _, each in labels], "at": [each.journaled_at for _, each in labels]}
     return pa.table(paid, schema=TRANSACTIONS), pa.table(told, schema=LABELS)
 

@@ -24,6 +24,13 @@ def arrivals(entries: Sequence[Decision | LabelApplied | Transaction]) -> Arriva
         latitudes=places([one.latitude_e6 for one in each]),
         longitudes=places([one.longitude_e6 for one in each]),
         is_label=np.array([isinstance(one, LabelApplied) for one in entries], np.bool_),
+        occurred_at=np.array(
+            [
+                entry.occurred_at if isinstance(entry, LabelApplied) else one.occurred_at
+                for entry, one in zip(entries, each, strict=True)
+            ],
+            np.int64,
+        ),
     )
 
 

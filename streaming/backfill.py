@@ -72,11 +72,11 @@ def _values(part: str, batch: pa.RecordBatch) -> Iterator[Transaction | LabelApp
     if part == "transactions":
         yield from transactions_of(batch)
         return
-    parties = (batch.column(name).to_pylist() for name in ("account_id", "merchant_id"))
-    for label, account, merchant in zip(labels_of(batch), *parties, strict=True):
+    columns = (batch.column(name).to_pylist() for name in ("account_id", "merchant_id", "occurred_at"))
+    for label, account, merchant, occurred_at in zip(labels_of(batch), *columns, strict=True):
         yield LabelApplied(
             label=label, source=None, effect="counted", account_id=account, merchant_id=merchant,
-            journaled_at=label.known_at,
+            occurred_at=occurred_at, journaled_at=label.known_at,
         )  # fmt: skip
 
 

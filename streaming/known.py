@@ -1,6 +1,6 @@
 """The newest transactions the journal decided: to know a duplicate, and whom a label speaks of.
 
-Ids are kept as 128-bit digests and bodies as 64-bit ones, some 50 bytes a transaction whatever its ids look like. When
+Ids are kept as 128-bit digests and bodies as 64-bit ones, some 60 bytes a transaction whatever its ids look like. When
 the limit is reached the oldest is forgotten for each new one; what is forgotten is treated as never seen.
 """
 
@@ -21,7 +21,7 @@ NEW, IDENTICAL, DIFFERENT = 0, 1, 2
 
 _COLUMNS: Final[dict[str, Any]] = {
     "high": np.uint64, "low": np.uint64, "body": np.uint64,
-    "account": np.int32, "merchant": np.int32, "fraud": np.bool_,
+    "account": np.int32, "merchant": np.int32, "occurred_at": np.int64, "fraud": np.bool_,
 }  # fmt: skip
 _SMALLEST: Final = 1024
 
@@ -125,10 +125,11 @@ class Known:
         )  # fmt: skip
         return status, rows
 
-    def set_parties(self, rows: Integers, accounts: Integers, merchants: Integers) -> None:
-        """Note who paid whom: rows, account slots and merchant slots, int64 [n] each."""
+    def note(self, rows: Integers, accounts: Integers, merchants: Integers, occurred_at: Integers) -> None:
+        """Note who paid whom and when: rows, account slots, merchant slots and microseconds, int64 [n] each."""
         self._columns["account"][rows] = accounts
         self._columns["merchant"][rows] = merchants
+        self._columns["occurred_at"][rows] = occurred_at
 
     def find(self, transaction_id: str) -> int:
         """The row of a transaction, or -1."""
@@ -138,6 +139,10 @@ class Known:
     def parties(self, row: int) -> tuple[int, int]:
         """Account slot and merchant slot of a row."""
         return int(self._columns["account"][row]), int(self._columns["merchant"][row])
+
+    def occurred_at(self, row: int) -> int:
+        """When the transaction of a row was, microseconds."""
+        return int(self._columns["occurred_at"][row])
 
     def is_fraud(self, row: int) -> bool:
         """Whether a fraud label has entered history for this row."""

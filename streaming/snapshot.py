@@ -25,7 +25,7 @@ from streaming.awaited import Awaited, Rows
 from streaming.known import Known
 from streaming.state import State
 
-FORMAT: Final = 3
+FORMAT: Final = 4
 KEPT: Final = 2
 """How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
 

@@ -150,10 +150,11 @@ class State:
             return []
         status, rows = self.known.admit(transactions)
         new = np.flatnonzero(status == NEW).tolist()
-        self.known.set_parties(
+        self.known.note(
             rows[new],
             self.entities.keys["account"].slots([transactions[n].account_id for n in new]),
             self.entities.keys["merchant"].slots([transactions[n].merchant_id for n in new]),
+            np.array([transactions[n].occurred_at for n in new], np.int64),
         )
         answer: list[int] = status.tolist()
         return answer
@@ -174,6 +175,7 @@ class State:
             applied,
             account_id=self.entities.keys["account"].id_of(account),
             merchant_id=self.entities.keys["merchant"].id_of(merchant),
+            occurred_at=self.known.occurred_at(row),
         )
         if label.verdict != "fraud":
             return applied(effect="not_fraud")
@@ -193,7 +195,7 @@ class State:
         self.mark_fraud(label.transaction_id)
         return LabelApplied(
             label=label, source=None, effect="counted", account_id=transaction.account_id,
-            merchant_id=transaction.merchant_id, journaled_at=now_us,
+            merchant_id=transaction.merchant_id, occurred_at=transaction.occurred_at, journaled_at=now_us,
         )  # fmt: skip
 
     def mark_fraud(self, transaction_id: str) -> None:

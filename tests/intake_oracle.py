@@ -63,11 +63,12 @@ def row_of(body):
     """A transaction as history's oracle takes it."""
     place = {name: ABSENT if body[name] is None else body[name] for name in ("latitude_e6", "longitude_e6")}
     names = ("account_id", "merchant_id", "device_id", "amount_minor")
-    return {name: body[name] for name in names} | place | {"time": body["occurred_at"], "is_label": False}
+    at = {"time": body["occurred_at"], "occurred_at": body["occurred_at"]}
+    return {name: body[name] for name in names} | place | at | {"is_label": False}
 
 
 def row_of_label(label, body):
     """A fraud label as history's oracle takes it."""
     parties = {name: body[name] for name in ("account_id", "merchant_id")}
     nothing = {"device_id": "", "amount_minor": 0, "latitude_e6": ABSENT, "longitude_e6": ABSENT}
-    return parties | nothing | {"time": label["known_at"], "is_label": True}
+    return parties | nothing | {"time": label["known_at"], "occurred_at": body["occurred_at"], "is_label": True}

@@ -72,6 +72,7 @@ def _entries(seed: int) -> Iterator[journal.Entry]:
                 effect="waiting" if waits else "unknown_transaction" if early else "counted",
                 account_id="" if early else told.account_id,
                 merchant_id="" if early else told.merchant_id,
+                occurred_at=0 if early else told.occurred_at,
                 journaled_at=NOW + n,
             )
         elif kind == "conflict":
@@ -103,7 +104,7 @@ def _counted_late(label: Label, of: Transaction) -> journal.LabelApplied:
     """The second entry of a label that waited for its transaction."""
     return journal.LabelApplied(
         label=label, source=None, effect="counted", account_id=of.account_id, merchant_id=of.merchant_id,
-        journaled_at=label.known_at + 1,
+        occurred_at=of.occurred_at, journaled_at=label.known_at + 1,
     )  # fmt: skip
 
 

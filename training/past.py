@@ -21,7 +21,7 @@ from plumbline.transaction import DAY_US
 _TRANSACTION_COLUMNS = (
     "sequence", "account_id", "merchant_id", "device_id", "occurred_at", "amount_minor", "latitude_e6", "longitude_e6",
 )  # fmt: skip
-_LABEL_COLUMNS = ("sequence", "transaction_id", "account_id", "merchant_id", "known_at", "verdict")
+_LABEL_COLUMNS = ("sequence", "transaction_id", "account_id", "merchant_id", "known_at", "occurred_at", "verdict")
 DAYS_A_PART = 7
 
 

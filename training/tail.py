@@ -17,7 +17,15 @@ BEFORE: Final = 4
 """For each row wanted, so many transactions are swept: the earlier ones give the wanted ones a past."""
 
 _COLUMNS: Final = ("sequence", "account_id", "merchant_id", "device_id", *RAW_INTEGERS, *RAW_STRINGS)
-_LABEL_COLUMNS: Final = ("sequence", "transaction_id", "account_id", "merchant_id", "known_at", "verdict")
+_LABEL_COLUMNS: Final = (
+    "sequence",
+    "transaction_id",
+    "account_id",
+    "merchant_id",
+    "known_at",
+    "occurred_at",
+    "verdict",
+)
 
 
 def newest_rows(archive: Archive, rows: int, declaration: Declaration = DECLARATION) -> Columns:
@@ -66,4 +74,5 @@ def _merged(paid: pa.Table, told: pa.Table) -> Arrivals:
         latitudes=both(places(paid["latitude_e6"].to_pylist()), absent),
         longitudes=both(places(paid["longitude_e6"].to_pylist()), absent),
         is_label=both(np.zeros(rows, np.bool_), np.ones(labels, np.bool_)),
+        occurred_at=both(paid["occurred_at"], told["occurred_at"]).astype(np.int64),
     )

@@ -71,6 +71,7 @@ def test_what_was_written_is_read_back_in_order(tmp_path: Path, table: pa.Table)
     read = pa.Table.from_batches(archive.transactions())
     assert read.drop_columns("sequence").equals(table)
     assert archive.labels()["transaction_id"].to_pylist() == ["t10", "t50", "t20"]
+    assert archive.labels()["occurred_at"].to_pylist() == [table["occurred_at"][n].as_py() for n in (10, 50, 20)]
 
 
 def test_sequence_numbers_both_kinds_together_and_ends_at_minus_one(tmp_path: Path, table: pa.Table) -> None:
@@ -168,9 +169,10 @@ def test_half_an_archive_is_refused(tmp_path: Path, table: pa.Table) -> None:
     (tmp_path / "a" / "archive.json").unlink()
     with pytest.raises(InvalidArchive, match=r"archive\.json"):
         open_archive(tmp_path / "a")
-    (tmp_path / "a" / "archive.json").write_text('{"format": 99}')
-    with pytest.raises(InvalidArchive, match="format is 99"):
-        open_archive(tmp_path / "a")
+    for other in (1, 99):
+        (tmp_path / "a" / "archive.json").write_text(f'{{"format": {other}}}')
+        with pytest.raises(InvalidArchive, match=f"format is {other}: .*import or simulate it again"):
+            open_archive(tmp_path / "a")
     (tmp_path / "a" / "archive.json").write_text('{"format": 1, ')
     with pytest.raises(InvalidArchive, match="a manifest"):
         open_archive(tmp_path / "a")

@@ -17,8 +17,15 @@ def remembered(declaration, table, arrivals):
     """The entries of one key, sorted by time, that are not forgotten after these arrivals."""
     kept = []
     for row in arrivals:
+        if row["is_label"] and table.is_marked:
+            of = [each for each in kept if each["time"] == row["occurred_at"] and not each["marked"]]
+            for each in of[-1:]:
+                each["marked"] = True
+            continue
         usual = [each["amount_minor"] for each in kept if row["time"] - table.usual_us < each["time"] <= row["time"]]
-        kept.append(row | {"odd": row["amount_minor"] * len(usual) > 3 * sum(usual) and len(usual) > 0})
+        kept.append(
+            row | {"odd": row["amount_minor"] * len(usual) > 3 * sum(usual) and len(usual) > 0, "marked": False}
+        )
         kept.sort(key=lambda each: each["time"])
         newest = kept[-1]["time"]
         kept = [each for each in kept if each["time"] > newest - declaration.horizon_us(table.name)]
@@ -26,8 +33,8 @@ def remembered(declaration, table, arrivals):
     return kept
 
 
-def measured(table, measure, row, past, kept):
-    """One measure of one transaction, given the arrivals of its key before it and what is remembered of them."""
+def measured(table, measure, row, past, kept, horizon_us):
+    """One measure of one transaction, given the entries of its key before it and what is remembered of them."""
     t = row["time"]
     located = [each for each in past if each["latitude_e6"] != ABSENT]
     if measure.kind == "ever":
@@ -40,6 +47,13 @@ def measured(table, measure, row, past, kept):
         return located[-1]["longitude_e6"] if located else ABSENT
     if measure.kind == "seconds_since_place":
         return max(0, (t - located[-1]["time"]) // 1_000_000) if located else -1
+    if measure.kind in ("fraud_run", "seconds_since_fraud_run"):
+        run = []
+        for each in reversed([each for each in kept if t - horizon_us < each["time"] <= t - measure.window_us]):
+            if not each["marked"]:
+                break
+            run.append(each)
+        return len(run) if measure.kind == "fraud_run" else (t - run[-1]["time"]) // 1_000_000 if run else -1
     window = [each for each in kept if t - measure.window_us < each["time"] <= t]
     if measure.kind == "count":
         return len(window)
@@ -63,10 +77,10 @@ def history(rows, declaration=DECLARATION):
         for of in [] if row["is_label"] else declaration.tables:
             key = KEY[of.entity](row)
             wants_labels = of.stream == "fraud_labels"
-            past = [each for each in rows[:n] if each["is_label"] == wants_labels and KEY[of.entity](each) == key]
-            past = past if key != "" else []
-            kept = remembered(declaration, of, past)
+            of_key = [each for each in rows[:n] if KEY[of.entity](each) == key and key != ""]
+            past = [each for each in of_key if each["is_label"] == wants_labels]
+            kept = remembered(declaration, of, of_key if of.is_marked else past)
             for m, measure in enumerate(declaration.history):
                 if measure.table == of.name:
-                    out[n, m] = measured(of, measure, row, past, kept)
+                    out[n, m] = measured(of, measure, row, past, kept, declaration.horizon_us(of.name))
     return out

@@ -3,12 +3,13 @@
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 from msgspec.structs import replace
 
 from features import grammar
 from features.declaration import DECLARATION
-from features.grammar import Feature, Measure, Table
+from features.grammar import Declaration, Feature, Measure, Table
 from plumbline.errors import InvalidDeclaration
 from plumbline.transaction import DAY_US
 
@@ -50,6 +51,18 @@ def test_what_was_declared_before_keeps_its_fingerprint_and_its_bytes():
     assert (usual.horizon_us("account"), old.horizon_us("account")) == (97 * DAY_US, 37 * DAY_US)
 
 
+def test_a_table_says_that_labels_mark_it_only_where_they_do():
+    merchant = Table("merchant", "merchant", "transactions", bound=64)
+    marked = replace(merchant, outcomes=True)
+    assert b"outcomes" not in msgspec.json.encode(merchant)
+    assert msgspec.json.decode(msgspec.json.encode(marked), type=Table) == marked
+    plain, other = (
+        Declaration(tables=(each,), history=(Measure("merchant", "count", "7d"),), features=())
+        for each in (merchant, marked)
+    )
+    assert plain.fingerprint != other.fingerprint
+
+
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
@@ -59,6 +72,7 @@ def test_what_was_declared_before_keeps_its_fingerprint_and_its_bytes():
         ({"history": (Measure("account_merchant", "count", "1d"),), "features": ()}, "a bound above 0"),
         ({"history": (), "features": (Feature("x", "log", ("account_count_9d",), "", ""),)}, "measures or raw columns"),
         ({"history": (Measure("device", "unusual", "1d"),), "features": ()}, "says what is `usual`"),
+        ({"history": (Measure("device", "fraud_run", "7d"),), "features": ()}, "a table with `outcomes`"),
         ({"semantics": 99}, "semantics is 99: expected 1"),
     ],
 )
@@ -78,6 +92,11 @@ def test_contradictions_are_told(change, complaint):
         (lambda: Table("t", "account", "transactions", bound=64, usual="90"), "m, h or d"),
         (lambda: Table("t", "account", "fraud_labels", bound=64, usual="90d"), "a table of transactions"),
         (lambda: Table("t", "account", "transactions", bound=0, usual="90d"), "a bound above 0"),
+        (lambda: Measure("merchant", "fraud_run"), "a window"),
+        (lambda: Table("t", "merchant", "fraud_labels", bound=64, outcomes=True), "a merchant's transactions"),
+        (lambda: Table("t", "merchant", "transactions", bound=0, outcomes=True), "a bound above 0"),
+        (lambda: Table("t", "device", "transactions", bound=64, outcomes=True), "an account's or a merchant's"),
+        (lambda: Table("t", "merchant", "transactions", bound=64, outcomes=False), "or left out"),
         (lambda: Feature("x", "share", ("amount_minor",), "", ""), "2 of them, as share takes"),
         (lambda: Feature("x", "vocabulary", ("mcc",), "", ""), "1 or more for a vocabulary"),
     ],

@@ -38,11 +38,13 @@ places = st.one_of(st.just((ABSENT, ABSENT)), st.tuples(st.integers(-90, 90), st
 def rows(draw):
     latitude, longitude = draw(places)
     is_label = draw(st.integers(0, 5)) == 0
+    of = draw(times)
     return {
         "account_id": draw(st.sampled_from("ab")),
         "merchant_id": draw(st.sampled_from("mnop")),
         "device_id": "" if is_label else draw(st.sampled_from(["", "d", "e"])),
-        "time": draw(times),
+        "time": max(of, draw(times)) if is_label else of,
+        "occurred_at": of,
         "amount_minor": draw(st.one_of(st.integers(0, 1000), st.integers(0, 9), st.just(10**12))),
         "latitude_e6": ABSENT if is_label else latitude,
         "longitude_e6": ABSENT if is_label else longitude,
@@ -58,7 +60,7 @@ def arrivals(rows):
         column("account_id"), column("merchant_id"), column("device_id"),
         np.array(column("time"), np.int64), np.array(column("amount_minor"), np.int64),
         np.array(column("latitude_e6"), np.int64), np.array(column("longitude_e6"), np.int64),
-        np.array(column("is_label"), bool),
+        np.array(column("is_label"), bool), np.array(column("occurred_at"), np.int64),
     )  # fmt: skip
 
 
@@ -124,9 +126,11 @@ def test_what_is_remembered_is_what_the_oracle_keeps_in_any_batches_and_over_a_s
             name = slots[table.entity].id_of(slot)
             of_key = [
                 row for row in stream
-                if row["is_label"] == (table.stream == "fraud_labels") and row[f"{table.entity}_id"] == name
+                if row[f"{table.entity}_id"] == name
+                and (table.is_marked or row["is_label"] == (table.stream == "fraud_labels"))
             ]  # fmt: skip
             kept = oracle.remembered(history.declaration, table, of_key)
+            of_key = [row for row in of_key if row["is_label"] == (table.stream == "fraud_labels")]
             begin = int(found["length"][:slot].sum())
             for part, field in (("time", "time"), ("amount", "amount_minor")):
                 assert found[part][begin : begin + length].tolist() == [row[field] for row in kept]
@@ -135,6 +139,8 @@ def test_what_is_remembered_is_what_the_oracle_keeps_in_any_batches_and_over_a_s
                 assert others == [row[f"{table.distinct}_id"] for row in kept]
             if table.usual_us:
                 assert found["odd"][begin : begin + length].tolist() == [row["odd"] for row in kept]
+            if table.is_marked:
+                assert found["fraud"][begin : begin + length].tolist() == [row["marked"] for row in kept]
             assert found["ever"][slot] == len(of_key)
         assert found["length"].sum() == len(found["time"])
 
@@ -152,7 +158,8 @@ def test_nothing_after_a_row_can_change_it():
 
 
 def _random_stream(draw, count, accounts=6, span=40 * DAY):
-    return [
+    """Payments that come in order but for some, and labels, most of which speak of a payment that was."""
+    stream = [
         {
             "account_id": f"a{draw.integers(accounts)}",
             "merchant_id": f"m{draw.integers(4)}",
@@ -161,10 +168,16 @@ def _random_stream(draw, count, accounts=6, span=40 * DAY):
             "amount_minor": int(draw.integers(1, 10**6)) // (1 if draw.random() < 0.2 else 100),
             "latitude_e6": int(draw.integers(-90, 90)) if n % 3 else ABSENT,
             "longitude_e6": 5 if n % 3 else ABSENT,
-            "is_label": bool(draw.random() < 0.05),
+            "is_label": bool(draw.random() < 0.3),
         }
         for n in range(count)
     ]
+    for n, row in enumerate(stream):
+        row["occurred_at"] = row["time"]
+        if row["is_label"] and n:
+            of = stream[int(draw.integers(max(0, n - 12), n))]
+            row |= {name: of[name] for name in ("account_id", "merchant_id", "occurred_at")}
+    return stream
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -189,13 +202,17 @@ ONE = replace(
 )  # fmt: skip
 
 
+def _at(time):
+    return {"time": time, "occurred_at": time}
+
+
 def of_amounts(amounts, declared=ONE):
     """`unusual` and `squares` over 90 days as each transaction of one account finds them, an hour apart."""
     row = {
         "account_id": "a", "merchant_id": "m", "device_id": "", "latitude_e6": ABSENT, "longitude_e6": ABSENT,
         "is_label": False,
     }  # fmt: skip
-    stream = [row | {"time": 100 * DAY + n * 60 * MINUTE, "amount_minor": each} for n, each in enumerate(amounts)]
+    stream = [row | _at(100 * DAY + n * 60 * MINUTE) | {"amount_minor": each} for n, each in enumerate(amounts)]
     return History(declared).advance(arrivals(stream)).T.tolist()
 
 
@@ -233,10 +250,61 @@ def test_what_comes_late_makes_nothing_unusual_that_was_usual_when_it_came():
         "is_label": False,
     }  # fmt: skip
     spent = [(2, 1000), (3, 3000), (1, 10), (1, 10), (4, 0)]  # the two of the first day come after the third day's
-    stream = [row | {"time": (100 + day) * DAY, "amount_minor": amount} for day, amount in spent]
+    stream = [row | _at((100 + day) * DAY) | {"amount_minor": amount} for day, amount in spent]
     assert History(ONE).advance(arrivals(stream))[-1, 0] == 0
     in_order = [stream[at] for at in np.argsort([each["time"] for each in stream], kind="stable")]
     assert History(ONE).advance(arrivals(in_order))[-1, 0] == 2, "in order, both were unusual when they came"
+
+
+RUN = replace(
+    WIDE, tables=(Table("merchant", "merchant", "transactions", bound=4, outcomes=True),), features=(),
+    history=tuple(Measure("merchant", kind, "7d") for kind in ("fraud_run", "seconds_since_fraud_run")),
+)  # fmt: skip
+
+
+def runs_of(story):
+    """What each payment of one merchant finds; a story is of days, a payment's own or ("fraud", of which day)."""
+    row = {
+        "account_id": "a", "merchant_id": "m", "device_id": "", "latitude_e6": ABSENT, "longitude_e6": ABSENT,
+        "amount_minor": 1,
+    }  # fmt: skip
+    stream = [
+        row | {"is_label": True, "time": 300 * DAY, "occurred_at": (100 + each[1]) * DAY}
+        if isinstance(each, tuple) else row | {"is_label": False} | _at(int((100 + each) * DAY))
+        for each in story
+    ]  # fmt: skip
+    assert oracle.history(stream, RUN).tolist() == History(RUN).advance(arrivals(stream)).tolist()
+    return [
+        (run, seconds // 86_400 if seconds >= 0 else -1)
+        for row, (run, seconds) in zip(stream, oracle.history(stream, RUN).tolist(), strict=True)
+        if not row["is_label"]
+    ]
+
+
+def test_a_run_of_frauds_goes_back_to_the_first_that_is_not():
+    assert runs_of([0, 1, 2, ("fraud", 1), ("fraud", 2), 9])[-1] == (2, 8)
+    assert runs_of([0, 1, 2, ("fraud", 0), ("fraud", 2), 9])[-1] == (1, 7)
+    assert runs_of([0, 1, 2, ("fraud", 0), ("fraud", 1), 9])[-1] == (0, -1), "the newest of those days old was genuine"
+    assert runs_of([0, 1, ("fraud", 0), ("fraud", 1), 5, 8])[-1] == (2, 8), "of what is younger nothing is known yet"
+
+
+def test_of_several_payments_of_one_microsecond_each_label_marks_another():
+    assert runs_of([0, 1, 1, ("fraud", 1), 9])[-1] == (1, 8)
+    assert runs_of([0, 1, 1, ("fraud", 1), ("fraud", 1), 9])[-1] == (2, 8)
+    assert runs_of([0, 1, 1, ("fraud", 1), ("fraud", 1), ("fraud", 1), 9])[-1] == (2, 8), "the third finds none"
+
+
+def test_a_late_payment_joins_the_run_unmarked_and_ends_it():
+    assert runs_of([0, 2, ("fraud", 0), ("fraud", 2), 9, 1, 9.5])[-1] == (1, 7)
+    assert runs_of([0, 2, ("fraud", 0), ("fraud", 2), 9, 1, ("fraud", 1), 9.5])[-1] == (3, 9)
+
+
+def test_what_is_forgotten_is_neither_marked_nor_in_a_run():
+    assert runs_of([0, 1, 2, 3, 4, ("fraud", 0), 12])[-1] == (0, -1), "the bound of 4 forgot it"
+    frauds = [("fraud", day) for day in range(1, 5)]
+    assert runs_of([0, 1, 2, 3, 4, *frauds, 12])[-1] == (4, 11)
+    assert runs_of([0, 1, 2, 3, 4, *frauds, 17.5])[-1] == (1, 13), "14 days and more are beyond the horizon"
+    assert runs_of([0, 40, ("fraud", 0), ("fraud", 40), 47])[-1] == (1, 7)
 
 
 def test_one_more_line_is_one_more_measure():

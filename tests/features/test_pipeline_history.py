@@ -25,7 +25,7 @@ def stream(seed):
     late = random.random(ROWS) < 0.1
     time = np.where(late, np.maximum(0, time - random.integers(0, 45 * DAY, ROWS)), time)
     located = random.random(ROWS) < 0.6
-    is_label = random.random(ROWS) < 0.08
+    is_label = random.random(ROWS) < 0.2
     columns = {
         "account": [f"account-{n}" for n in random.zipf(1.4, ROWS) % 60],
         "merchant": [f"merchant-{n}" for n in random.zipf(1.3, ROWS) % 40],
@@ -36,6 +36,11 @@ def stream(seed):
         "longitude": np.where(located, random.integers(-180, 180, ROWS) * 1_000_000, ABSENT),
         "is_label": is_label,
     }
+    # A label speaks of a payment that came somewhat earlier, most of the time; else of none that was.
+    of = np.maximum(np.arange(ROWS) - random.integers(1, 40, ROWS), 0)
+    told = is_label & (random.random(ROWS) < 0.9)
+    columns |= {name: np.where(told, np.asarray(columns[name])[of], columns[name]) for name in ("account", "merchant")}
+    columns["occurred_at"] = np.where(told, time[of], time)
     again = np.sort(np.concatenate([np.arange(ROWS), random.integers(0, ROWS, 50)]))
     columns = {name: [column[n] for n in again] for name, column in columns.items()}
     columns["device"] = [
@@ -52,7 +57,9 @@ def swept(rows):
     place = [np.where(is_label, ABSENT, integers(name)) for name in ("latitude", "longitude")]
     ids = [rows[name].to_pylist() for name in ("account", "merchant", "device")]
     history = History(WIDE).advance(
-        Arrivals(*ids, integers("time"), np.where(is_label, 0, integers("amount")), *place, is_label=is_label)
+        Arrivals(
+            *ids, integers("time"), np.where(is_label, 0, integers("amount")), *place, is_label, integers("occurred_at")
+        )
     )
     return integers("sequence")[~is_label], integers("time")[~is_label], history[~is_label]
 
@@ -68,7 +75,9 @@ def read(path, part):
     }
     names = {"account": "account_id", "merchant": "merchant_id", "device": "device_id", "amount": "amount_minor"}
     columns = {"sequence": rows["sequence"], **{new: rows[old] for old, new in names.items()}, **place}
-    columns["known_at" if part.kind == "labels" else "occurred_at"] = rows["time"]
+    columns["occurred_at"] = rows["occurred_at"]
+    if part.kind == "labels":
+        columns["known_at"] = rows["time"]
     yield from pa.table(columns).to_batches(max_chunksize=700)
 
 

@@ -28,6 +28,7 @@ alterations = st.one_of(
     st.sampled_from("ab").map(lambda account: {"account_id": account}),
     st.sampled_from("mnop").map(lambda merchant: {"merchant_id": merchant}),
     st.integers(0, 150 * DAY).map(lambda time: {"time": time}),
+    st.integers(0, 150 * DAY).map(lambda time: {"occurred_at": time}),
 )
 
 
@@ -51,11 +52,16 @@ def test_no_integer_moves_when_everything_that_arrives_later_is_changed(stream, 
 def test_the_same_changes_among_what_came_before_do_move_integers():
     """So that the proof above could fail."""
     before = {
-        "account_id": "a", "merchant_id": "m", "device_id": "d", "time": 100 * DAY, "amount_minor": 5,
-        "latitude_e6": 1, "longitude_e6": 1, "is_label": False,
+        "account_id": "a", "merchant_id": "m", "device_id": "d", "time": 100 * DAY, "occurred_at": 100 * DAY,
+        "amount_minor": 5, "latitude_e6": 1, "longitude_e6": 1, "is_label": False,
     }  # fmt: skip
-    now = before | {"time": 100 * DAY + HOUR}
+    now = before | {"time": 100 * DAY + HOUR, "occurred_at": 100 * DAY + HOUR}
     usual = swept([before, now], [])[-1]
-    for change in ({"amount_minor": 6}, {"is_label": True}, {"account_id": "b"}, {"time": 60 * DAY}):
+    for change in (
+        {"amount_minor": 6},
+        {"is_label": True},
+        {"account_id": "b"},
+        {"time": 60 * DAY, "occurred_at": 60 * DAY},
+    ):
         assert not np.array_equal(swept([before | change, now], [])[-1], usual), change
     assert not np.array_equal(swept([now], [])[-1], usual)

@@ -13,6 +13,8 @@ _MORE: tuple[Measure, ...] = (
     *measures("account", "squares seconds_since_first", "1h 30d"),
     *measures("merchant", "unusual", "1d 60d"),
     *measures("merchant", "squares", "7d"),
+    *measures("merchant", "fraud_run seconds_since_fraud_run", "10m 1d 7d"),
+    *measures("account", "fraud_run seconds_since_fraud_run", "1h 30d"),
     *measures("account_fraud", "count seconds_since_first", "1d 60d"),
     *measures("account_fraud", "seconds_since ever"),
     *measures("merchant_fraud", "seconds_since_first", "30d 60d"),
@@ -22,7 +24,8 @@ _MORE: tuple[Measure, ...] = (
 WIDE = replace(
     DECLARATION,
     tables=tuple(
-        replace(each, usual=_USUAL[each.name]) if each.name in _USUAL else each for each in DECLARATION.tables
+        replace(each, usual=_USUAL[each.name], outcomes=True) if each.name in _USUAL else each
+        for each in DECLARATION.tables
     ),
     history=(*DECLARATION.history, *(each for each in _MORE if each not in DECLARATION.history)),
 )

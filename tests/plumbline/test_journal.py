@@ -50,7 +50,7 @@ ENTRIES = [
     journal.Rejected(source=SOURCE, error="transaction: mcc is None", journaled_at=1),
     journal.LabelApplied(label=LABEL, source=SOURCE, effect="unknown_transaction", journaled_at=1),
     journal.LabelApplied(
-        label=LABEL, source=SOURCE, effect="counted", account_id="a-1", merchant_id="m-1", journaled_at=1
+        label=LABEL, source=SOURCE, effect="counted", account_id="a-1", merchant_id="m-1", occurred_at=7, journaled_at=1
     ),
     journal.ControlApplied(
         policy=Policy(version="p", declined_accounts=frozenset({"a", "b", "c"})), source=None, journaled_at=1
@@ -61,6 +61,13 @@ ENTRIES = [
 @pytest.mark.parametrize("entry", ENTRIES, ids=lambda entry: type(entry).__name__)
 def test_an_entry_reads_back_as_it_was_written(entry: journal.Entry) -> None:
     assert journal.decode(journal.encode(entry)) == entry
+
+
+def test_a_label_journaled_before_labels_brought_their_transactions_time_is_read() -> None:
+    entry = ENTRIES[5]
+    raw = msgspec.json.decode(journal.encode(entry))
+    assert raw.pop("occurred_at") == 7
+    assert journal.decode(msgspec.json.encode(raw)) == msgspec.structs.replace(entry, occurred_at=0)
 
 
 @given(st.floats(0, 1, width=32))

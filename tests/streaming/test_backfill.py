@@ -62,6 +62,7 @@ def swept(transactions, labels=()):
             latitudes=places([None if is_label else each["latitude_e6"] for _, is_label, each in rows]),
             longitudes=places([None if is_label else each["longitude_e6"] for _, is_label, each in rows]),
             is_label=np.array([is_label for _, is_label, _ in rows], np.bool_),
+            occurred_at=np.array([each["occurred_at"] for _, _, each in rows], np.int64),
         )
     )
     return history

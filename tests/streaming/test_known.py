@@ -50,12 +50,13 @@ def test_equals_a_plain_dictionary(batches, limit, data):
             assert (known.find(f"t{number}") >= 0) == (f"t{number}" in plain.bodies)
 
 
-def test_parties_and_fraud_belong_to_their_transaction_until_it_is_forgotten():
+def test_parties_time_and_fraud_belong_to_their_transaction_until_it_is_forgotten():
     known = Known(4)
     _, rows = known.admit([transaction(n) for n in range(4)])
-    known.set_parties(rows, np.arange(4) * 10, np.arange(4) * 100)
+    known.note(rows, np.arange(4) * 10, np.arange(4) * 100, np.arange(4) * 1000)
     known.mark_fraud(known.find("t2"))
     assert known.parties(known.find("t3")) == (30, 300)
+    assert known.occurred_at(known.find("t3")) == 3000
     assert [known.is_fraud(known.find(name)) for name in ("t1", "t2")] == [False, True]
     known.admit([transaction(n) for n in range(4, 8)])
     assert known.find("t2") == -1

@@ -124,7 +124,7 @@ def mark(state):
 
 
 def account_of(state):
-    state.known.set_parties(np.array([2]), np.array([1]), np.array([0]))
+    state.known.note(np.array([2]), np.array([1]), np.array([0]), np.array([NOW]))
 
 
 def position(state):
