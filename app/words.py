@@ -12,7 +12,7 @@ from flask_babel import gettext, lazy_gettext
 
 from app.languages import duration, language, moment, money_words, number
 from features import declaration
-from features.grammar import ABSENT, PLACE_MEASURES, RAW_STRINGS, Feature, Measure, seconds
+from features.grammar import ABSENT, PLACE_MEASURES, RAW_STRINGS, RUNS, Feature, Measure, seconds
 from features.words import measure_words, window_words
 from store.tables import Decision
 
@@ -146,7 +146,7 @@ def measure_value(measure: Measure, value: int, currency: str) -> str:
     match measure.kind:
         case "sum" | "maximum":
             return money_words(value, currency)
-        case "seconds_since" | "seconds_since_place" | "seconds_since_first":
+        case "seconds_since" | "seconds_since_place" | "seconds_since_first" | "seconds_since_fraud_run":
             return str(gettext("never before")) if value < 0 else duration(value)
         case "latitude_e6" | "longitude_e6":
             return str(gettext("not known")) if value == ABSENT else f"{value / 1e6:.5f}°"
@@ -178,7 +178,9 @@ def _group(table: str, values: Sequence[Any], currency: str) -> Group:
         shown = measure_value(measure, value, currency)
         if measure.kind == "squares":
             continue  # half of a standard deviation: nothing that a person reads
-        if measure.window in WINDOWS:
+        if measure.kind in RUNS:
+            singles.append((measure_text(measure), shown))
+        elif measure.window in WINDOWS:
             cells.setdefault(measure.kind, {})[measure.window] = (shown, value == 0)
         elif not measure.window or measure.kind not in in_columns:
             singles.append((measure_text(measure), shown))

@@ -15,10 +15,13 @@ from features.words import window_words
 USUAL: Final = "90d"
 """Over which window an account's own habit is taken."""
 
+SILENCE: Final = "7d"
+"""How old a transaction must be for the absence of a fraud report to say that it was genuine."""
+
 TABLES: Final = (
     Table("account", "account", "transactions", bound=512, distinct="merchant", usual=USUAL),
     Table("account_merchant", "account_merchant", "transactions", bound=0),
-    Table("merchant", "merchant", "transactions", bound=4096),
+    Table("merchant", "merchant", "transactions", bound=4096, outcomes=True),
     Table("device", "device", "transactions", bound=256, distinct="account"),
     Table("account_fraud", "account", "fraud_labels", bound=64),
     Table("merchant_fraud", "merchant", "fraud_labels", bound=1024),
@@ -40,6 +43,7 @@ HISTORY: Final[tuple[Measure, ...]] = (
     *measures("account_merchant", "ever"),
     *measures("merchant", "count sum", "1h 1d 7d 30d"),
     *measures("merchant", "count", "8d 14d 21d 37d 67d"),
+    *measures("merchant", "fraud_run seconds_since_fraud_run", SILENCE),
     *measures("device", "distinct", "1d 7d"),
     *measures("account_fraud", "count", "7d 14d 30d 60d"),
     *measures("account_fraud", "seconds_since"),

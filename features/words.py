@@ -33,10 +33,13 @@ _KINDS = {
 }
 
 _RUNS = {
-    "fraud_run": ("frauds in a row", "连续欺诈笔数"),
-    "seconds_since_fraud_run": ("time since the first of its frauds in a row", "距首笔连续欺诈的时间"),
+    "fraud_run": ("{} frauds in a row among transactions older than {}", "{} {}前的交易中连续欺诈笔数"),
+    "seconds_since_fraud_run": (
+        "time since the first of {} frauds in a row (transactions older than {})",
+        "{} {}前的交易中距首笔连续欺诈的时间",
+    ),
 }
-"""Kinds whose window is what lies behind it: transactions that are older."""
+"""Kinds whose window is what lies behind it: whose frauds, and how old the transactions are."""
 
 _LABEL_KINDS = {
     "ever": ("fraud reports so far", "迄今的欺诈报告数"),
@@ -68,15 +71,13 @@ def measure_words(table: str, kind: str, window: str, language: Language) -> str
     >>> measure_words("merchant_fraud", "count", "7d", "zh")
     '商户最近 7 天的欺诈报告数'
     >>> measure_words("merchant", "fraud_run", "7d", "en"), measure_words("merchant", "fraud_run", "7d", "zh")
-    ("the merchant's frauds in a row among transactions before the last 7 days", '商户 7 天前的交易中连续欺诈笔数')
+    ("the merchant's frauds in a row among transactions older than 7 days", '商户 7 天前的交易中连续欺诈笔数')
     """
     column = 0 if language == "en" else 1
     subject = _SUBJECTS.get(table, (f"the {table}'s", table))[column]
     if kind in _RUNS:
-        age = window_words(window, language)
-        if language == "zh":
-            return f"{subject} {age.removeprefix('最近 ')}前的交易中{_RUNS[kind][1]}"
-        return f"{subject} {_RUNS[kind][0]} among transactions before {age}"
+        number, unit = int(window[:-1]), window[-1]
+        return _RUNS[kind][column].format(subject, f"{number} {_UNITS[language][unit][number > 1]}")
     if kind == "distinct":
         what = _DISTINCT.get(table, ("different partners", "不同对象数"))[column]
     elif table.endswith("_fraud"):

@@ -17,7 +17,7 @@ from flask.testing import FlaskClient
 
 from app import create_app, entries, frontend
 from features import declaration
-from features.grammar import ABSENT, Measure
+from features.grammar import ABSENT, RUNS, Measure
 from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Reason, Score, Source
 from plumbline.journal import LabelApplied
 from plumbline.label import Label
@@ -363,6 +363,8 @@ def measured(measure: Measure, payment: Payment, mine: list[Payment]) -> int:
         return -1
     if declaration.DECLARATION.table(measure.table).stream == "fraud_labels":
         return {"m-voucher-5": 4, "m-electro-44": 1}.get(payment.merchant, 0) if entity == "merchant" else 0
+    if measure.kind in RUNS:
+        return 0 if measure.kind == "fraud_run" else -1
     if measure.window:
         mine = [other for other in mine if payment.at - measure.window_us < other.at <= payment.at]
     match measure.kind:

@@ -184,6 +184,24 @@ def test_a_fraud_label_that_overtook_its_transaction_counts_right_after_it(score
     scorers.restart("fold")
 
 
+@pytest.mark.parametrize("how", ["none", "fold", "snapshot", "tail"])
+def test_labels_mark_the_transactions_they_speak_of_in_any_order_and_over_restarts(scorers, how):
+    days = {
+        number: NOW - age * DAY_US for number, age in ((0, 30), (2, 20), (4, 9), (6, 8), (8, 3))
+    }  # all of merchant m0
+    scorers.take([pay(number, occurred_at=at) for number, at in days.items() if number != 4])
+    applied = entries(scorers, tell(1, 2), tell(2, 4), tell(3, 6))
+    assert [(each.effect, each.occurred_at) for each in applied] == [
+        ("counted", days[2]), ("waiting", 0), ("counted", days[6]),
+    ]  # fmt: skip
+    scorers.restart(how)
+    _, late, found = entries(scorers, pay(4, occurred_at=days[4]), pay(10, occurred_at=NOW))
+    assert (late.effect, late.occurred_at) == ("counted", days[4])
+    names = ("merchant_fraud_run_7d", "merchant_seconds_since_fraud_run_7d")
+    assert [measure(found, name) for name in names] == [3, 20 * 86_400], "t0 was genuine, and t8 is too young to say"
+    scorers.restart(how)
+
+
 def test_backlogs_of_both_topics_lose_no_label(scorers):
     """After an outage the first batch may hold every label and the first few transactions."""
     told_early = [tell(n, n) for n in range(6)]
