@@ -1,8 +1,10 @@
 """Run as a program: fits a small network in child processes, some of them killed on the way; prints what came of it.
 
-    python tests/training/fitting_process.py whole FOLDER              one fit, from beginning to end
-    python tests/training/fitting_process.py killed FOLDER 9:KILL ...  the same; a signal for every child at a step
-    python tests/training/fitting_process.py worker FOLDER RESULT      one worker of the cluster that TF_CONFIG tells
+It reads one JSON object a line, and answers each with another one when everything that the line asks for is done:
+
+    {"mode": "whole", "folder": ...}                       one fit, from beginning to end
+    {"mode": "killed", "folder": ..., "kills": ["9:KILL"]} the same; a signal for every child at a step
+    {"mode": "workers", "folder": ..., "clusters": [...]}  the workers of a cluster, a TF_CONFIG each
 
 Children are forked from a parent that has imported TensorFlow and done nothing with it, since the import takes seconds.
 """
@@ -12,6 +14,7 @@ import json
 import os
 import signal
 import sys
+import traceback
 from pathlib import Path
 
 os.environ["TF_USE_LEGACY_KERAS"] = "0"
@@ -96,23 +99,53 @@ def attempt(folder, kill=None):
     return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), steps
 
 
-def main(mode, folder, *kills):
+def worker(folder, result, told_config):
+    """One worker of a cluster: fit, and leave what came of it in a file."""
+    os.environ["TF_CONFIG"] = told_config
+    among = cluster(os.environ)
+    placed = strategy(None, among)
+    if among.is_chief:
+        write_shards(folder / "examples", [rows()], SIZES)
+    while not (folder / "examples" / "manifest.json").exists():
+        signal.sigtimedwait([], 0.1)
+    plain = Recipe(epochs=2, batch_rows=128, shape=Shape(token=4, width=16, dropout=0.0))
+    fitted = fit(open_shards(folder / "examples"), SIZES, plain, placed, checkpoints=folder / "checkpoints")
+    result.write_text(json.dumps(told(fitted)))
+
+
+def forked(work, *arguments):
+    """The process id of a child that does some work."""
+    pid = os.fork()
+    if pid == 0:
+        status = 3
+        try:
+            work(*arguments)
+            status = 0
+        except Exception:  # noqa: BLE001 - told, as Python itself would
+            traceback.print_exc()
+        finally:
+            os._exit(status)
+    return pid
+
+
+def main(mode, folder, kills=(), clusters=()):
     """Do what was asked for; returns what is to be printed."""
     folder.mkdir(parents=True, exist_ok=True)
-    if mode == "worker":
-        among = cluster(os.environ)
-        placed = strategy(None, among)
-        if among.is_chief:
-            write_shards(folder / "examples", [rows()], SIZES)
-        while not (folder / "examples" / "manifest.json").exists():
-            signal.sigtimedwait([], 0.1)
-        plain = Recipe(epochs=2, batch_rows=128, shape=Shape(token=4, width=16, dropout=0.0))
-        fitted = fit(open_shards(folder / "examples"), SIZES, plain, placed, checkpoints=folder / "checkpoints")
-        return told(fitted)
+    if mode == "workers":
+        results = [folder / f"worker-{number}.json" for number, _ in enumerate(clusters)]
+        started = [forked(worker, folder, *each) for each in zip(results, clusters, strict=True)]
+        assert [os.waitpid(pid, 0)[1] for pid in started] == [0] * len(clusters)
+        return [json.loads(each.read_text()) for each in results]
     write_shards(folder / "examples", [rows()], SIZES)
     attempts = [attempt(folder, kill) for kill in [*kills, None]]
     return {**json.loads((folder / "told.json").read_text()), "attempts": attempts}
 
 
 if __name__ == "__main__":
-    print(json.dumps(main(sys.argv[1], Path(sys.argv[2]), *sys.argv[3:])))
+    for line in sys.stdin:
+        asked = json.loads(line)
+        try:
+            print(json.dumps(main(asked.pop("mode"), Path(asked.pop("folder")), **asked)), flush=True)
+        except Exception:  # noqa: BLE001 - told, as Python itself would
+            traceback.print_exc()
+            print("null", flush=True)

@@ -8,7 +8,7 @@ import os
 import socket
 import subprocess
 import sys
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ.setdefault("TF_USE_LEGACY_KERAS", "0")
@@ -22,7 +22,7 @@ from training import checkpoints
 from training.checkpoints import Checkpoint, newest_checkpoint, write_checkpoint
 from training.dataset import Examples, InvalidExamples
 from training.feed import checking_batches, training_batches
-from training.fit import _Fit, fit
+from training.fit import Fitted, _Fit, fit
 from training.model import Shape
 from training.order import in_order, place_of, shuffled
 from training.placed import Cluster, cluster, strategy
@@ -61,29 +61,66 @@ def one_device():
     return tf.distribute.MirroredStrategy(["CPU:0"])
 
 
-def run_program(*arguments, environ=()):
-    environment = {**os.environ, "PYTHONPATH": str(ROOT), **dict(environ)}
-    return subprocess.Popen(
-        [sys.executable, PROGRAM, *map(str, arguments)],
-        env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+@dataclass(frozen=True)
+class Logged:
+    """A float32 fit on one device, stopped once on the way: where it logged, and the figures of its last epoch."""
+
+    fitted: Fitted
+    figures: dict[str, float]
+    checkpoints: Path
+    logs: Path
+
+
+@pytest.fixture(scope="module")
+def logged(shards, tmp_path_factory):
+    folder, figures = tmp_path_factory.mktemp("logged"), {}
+    made = Logged(None, figures, folder / "kept", folder / "logs")
+    with pytest.raises(Preempted, match="start it again"):
+        fit(shards, process.SIZES, SMALL, one_device(), checkpoints=made.checkpoints, stop=lambda: True)
+    fitted = fit(
+        shards, process.SIZES, SMALL, one_device(), made.logs, checkpoints=made.checkpoints, profile=range(40, 60),
+        on_epoch=lambda epoch, epochs, found: figures.update(found),
     )  # fmt: skip
+    return replace(made, fitted=fitted)
 
 
-def answer(started):
-    out, errors = started.communicate(timeout=880)
-    assert started.returncode == 0, errors[-2000:]
-    return json.loads(out), errors
+class Program:
+    """`fitting_process` at work: TensorFlow is imported once for all that is asked of it."""
+
+    def __init__(self, log):
+        self.log = log
+        self._errors = log.open("w")
+        self._process = subprocess.Popen(
+            [sys.executable, PROGRAM], env={**os.environ, "PYTHONPATH": str(ROOT)}, stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE, stderr=self._errors, text=True,
+        )  # fmt: skip
+
+    def asked(self, mode, folder, **more):
+        print(json.dumps({"mode": mode, "folder": str(folder), **more}), file=self._process.stdin, flush=True)
+        answer = json.loads(self._process.stdout.readline() or "null")
+        assert answer is not None, self.log.read_text()[-2000:]
+        return answer
+
+    def close(self):
+        self._process.communicate()
+        self._errors.close()
 
 
-def test_a_fit_that_was_killed_and_told_to_stop_ends_with_the_bits_of_one_that_was_not(tmp_path):
+@pytest.fixture(scope="module")
+def program(tmp_path_factory):
+    made = Program(tmp_path_factory.mktemp("program") / "errors.txt")
+    yield made
+    made.close()
+
+
+def test_a_fit_that_was_killed_and_told_to_stop_ends_with_the_bits_of_one_that_was_not(program, tmp_path):
     random = np.random.default_rng(7)
-    early, late, end = sorted(random.choice(np.arange(1, 80), 3, replace=False).tolist())
-    whole, _ = answer(run_program("whole", tmp_path / "whole"))
-    kills = (f"{early}:KILL", f"{late}:KILL", f"{end}:TERM")
-    killed, errors = answer(run_program("killed", tmp_path / "killed", *kills))
+    early, end = sorted(random.choice(np.arange(1, 80), 2, replace=False).tolist())
+    whole = program.asked("whole", tmp_path / "whole")
+    killed = program.asked("killed", tmp_path / "killed", kills=[f"{early}:KILL", f"{end}:TERM"])
     attempts = killed.pop("attempts")
-    assert [status for status, _ in attempts] == [-9, -9, 75, 0]
-    assert "start it again" in errors
+    assert [status for status, _ in attempts] == [-9, 75, 0]
+    assert "start it again" in program.log.read_text()
     firsts = [steps[0] for _, steps in attempts]
     assert firsts[0] < firsts[-1]  # they went on, and did not begin anew
     assert all(before[1][-1] <= after[1][0] for before, after in itertools.pairwise(attempts))
@@ -91,19 +128,15 @@ def test_a_fit_that_was_killed_and_told_to_stop_ends_with_the_bits_of_one_that_w
     assert killed == whole
 
 
-def test_two_workers_come_to_the_same_weights_and_near_those_of_one_device(tmp_path):
+def test_two_workers_come_to_the_same_weights_and_near_those_of_one_device(program, tmp_path):
     ports = []
     for _ in range(2):
         with socket.socket() as free:
             free.bind(("localhost", 0))
             ports.append(free.getsockname()[1])
     said = {"cluster": {"worker": [f"localhost:{port}" for port in ports]}}
-    started = [
-        run_program("worker", tmp_path / "shared",
-                    environ={"TF_CONFIG": json.dumps({**said, "task": {"type": "worker", "index": index}})})
-        for index in range(2)
-    ]  # fmt: skip
-    (first, _), (second, _) = (answer(each) for each in started)
+    clusters = [json.dumps({**said, "task": {"type": "worker", "index": index}}) for index in range(2)]
+    first, second = program.asked("workers", tmp_path / "shared", clusters=clusters)
     assert first == second
     plain = replace(SMALL, shape=Shape(token=4, width=16, dropout=0.0))
     alone = fit(open_shards(tmp_path / "shared" / "examples"), process.SIZES, plain, one_device())
@@ -125,17 +158,15 @@ def test_the_global_batch_is_the_same_on_two_devices_and_nothing_is_traced_twice
 
 
 @pytest.mark.parametrize("precision", ["bfloat16", "float16"])
-def test_mixed_precision_keeps_the_metrics_and_exports_float32(shards, precision, two_devices):
+def test_mixed_precision_keeps_the_metrics_and_exports_float32(shards, precision, two_devices, logged):
     figures = {}
-
-    def kept(name):
-        return lambda epoch, epochs, found: figures.__setitem__(name, found)
-
-    fit(shards, process.SIZES, SMALL, one_device(), on_epoch=kept("float32"))
     placed = two_devices if precision == "float16" else one_device()
-    mixed = fit(shards, process.SIZES, replace(SMALL, precision=precision), placed, on_epoch=kept(precision))
-    assert abs(figures[precision]["val_ap"] - figures["float32"]["val_ap"]) < 0.02
-    assert abs(figures[precision]["val_loss"] - figures["float32"]["val_loss"]) < 0.02
+    mixed = fit(
+        shards, process.SIZES, replace(SMALL, precision=precision), placed,
+        on_epoch=lambda epoch, epochs, found: figures.update(found),
+    )  # fmt: skip
+    assert abs(figures["val_ap"] - logged.figures["val_ap"]) < 0.02
+    assert abs(figures["val_loss"] - logged.figures["val_loss"]) < 0.02
     assert {each.dtype.name for each in mixed.network.whole.get_weights()} == {"float32"}
     assert {layer.compute_dtype for layer in mixed.network.whole._flatten_layers()} == {"float32"}
 
@@ -258,24 +289,18 @@ def test_a_broken_checkpoint_is_passed_over_and_another_fit_s_is_refused(tmp_pat
         newest_checkpoint(tmp_path, {"seed": 2})
 
 
-def test_a_stopped_fit_says_where_it_is_and_tensorboard_has_its_figures(tmp_path, shards):
-    with pytest.raises(Preempted, match="start it again"):
-        fit(shards, process.SIZES, SMALL, one_device(), checkpoints=tmp_path / "kept", stop=lambda: True)
-    logs = tmp_path / "logs"
-    done = fit(
-        shards, process.SIZES, SMALL, one_device(), logs, checkpoints=tmp_path / "kept", profile=range(40, 60)
-    )  # fmt: skip
-    again = fit(shards, process.SIZES, SMALL, one_device(), checkpoints=tmp_path / "kept")
+def test_a_stopped_fit_says_where_it_is_and_tensorboard_has_its_figures(shards, logged):
+    again = fit(shards, process.SIZES, SMALL, one_device(), checkpoints=logged.checkpoints)
     assert again.steps == 0
-    assert again.losses == done.losses
+    assert again.losses == logged.fitted.losses
     assert all(
         np.array_equal(one, other)
-        for one, other in zip(done.network.whole.get_weights(), again.network.whole.get_weights(), strict=True)
+        for one, other in zip(logged.fitted.network.whole.get_weights(), again.network.whole.get_weights(), strict=True)
     )
-    (events,) = logs.glob("events*")
+    (events,) = logged.logs.glob("events*")
     tags = {value.tag for event in tf.compat.v1.train.summary_iterator(str(events)) for value in event.summary.value}
     assert tags >= {"fit/loss", "fit/learning_rate", "fit/input_share", "epoch/val_loss", "epoch/val_ap", "epoch/loss"}
-    assert list(logs.rglob("*.xplane.pb"))
+    assert list(logged.logs.rglob("*.xplane.pb"))
 
 
 def test_tf_config_tells_the_cluster(two_devices):
