@@ -1,4 +1,7 @@
-"""A new window while the stream runs: declared, trained on, prepared, scored beside the old model, and switched to."""
+"""A new window while the stream runs: declared, trained on, prepared, scored beside the old model, and switched to.
+
+The old model learnt nothing, and the new one has few features: what is tested is how one follows the other.
+"""
 
 import itertools
 import json
@@ -21,6 +24,8 @@ from plumbline.decision import Decision
 from plumbline.journal import AssignmentApplied
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
+from tests.declared_model import declared_models
+from training.export import card_of
 
 PATIENCE_SECONDS = 120.0
 
@@ -28,7 +33,7 @@ PATIENCE_SECONDS = 120.0
 class Bank:
     """A bank on this machine: an archive, a model of the first declaration, and every part that scores."""
 
-    def __init__(self, folder: Path, stack: ExitStack) -> None:
+    def __init__(self, folder: Path, first: Path, stack: ExitStack) -> None:
         self.folder, self.stack = folder, stack
         self.environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)}
         self.archive, self.models = folder / "archive", folder / "models" / "plumbline"
@@ -46,7 +51,7 @@ class Bank:
             "80",
         )
         self.step("backfill", "--archive", self.archive, "--until", "2026-03-01")
-        self.train()
+        shutil.copytree(first, self.models)
         self.broker = stack.enter_context(LocalBroker(folder))
         self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
         self.step("topics")
@@ -64,9 +69,9 @@ class Bank:
         return json.loads(printed.splitlines()[-1])
 
     def train(self, *options):
-        """The next version, of one epoch."""
+        """The next version, of one epoch on two devices."""
         days = ["--train", "2026-01-15..2026-02-08", "--test", "2026-02-16..2026-02-28"]
-        return self.step("train", "--archive", self.archive, *days, "--epochs", "1", *options)
+        return self.step("train", "--archive", self.archive, *days, "--epochs", "1", "--devices", "2", *options)
 
     def part(self, verb, *arguments):
         made = start(verb, self.environ, self.folder / "logs", [verb, *map(str, arguments)])
@@ -97,30 +102,38 @@ class Bank:
 
 
 def wider() -> grammar.Declaration:
-    """Today's declaration and a window of 14 days."""
+    """Today's history and a window of 14 days, which a few of today's features and one more read."""
     fields = grammar.fields_of(DECLARATION)
     fields["history"] = [*fields["history"], msgspec.to_builtins(Measure("account", "count", "14d"))]
     named = Feature("account_count_14d_log", "log", ("account_count_14d",), "payments in 14 days", "14 天交易笔数")
-    fields["features"] = [*fields["features"], msgspec.to_builtins(named)]
+    few = (*DECLARATION.numbers[:6], *DECLARATION.categories[:2], named)
+    fields["features"] = [msgspec.to_builtins(each) for each in few]
     return grammar.from_fields(fields)
 
 
 @pytest.mark.kafka
 @pytest.mark.slow
 @pytest.mark.timeout(900)
-def test_a_window_is_added_and_its_model_takes_over_without_a_stop(tmp_path):
+def test_a_window_is_added_and_its_model_takes_over_without_a_stop(tmp_path, tmp_path_factory):
     if find_java() is None:
         pytest.skip("no Java 17 or newer, which Apache Kafka needs")
     declared = wider()
     old, new = DECLARATION.fingerprint, declared.fingerprint
     (tmp_path / "next.json").write_bytes(grammar.encode(declared))
     with ExitStack() as stack:
-        bank = Bank(tmp_path / "data", stack)
+        bank = Bank(tmp_path / "data", declared_models(tmp_path_factory), stack)
         watch = Watch(bank.broker.bootstrap)
         stack.callback(watch.close)
         play = bank.part("play", "--archive", bank.archive, "--since", "2026-03-01", "--rate", "9", "--json")
         bank.until(lambda newest: newest.fingerprint == old)
-        assert bank.train("--declaration", tmp_path / "next.json")["version"] == 2
+        trained = bank.train("--declaration", tmp_path / "next.json")
+        assert (trained["version"], trained["folder"]) == (2, str(bank.models / "2"))
+        card = card_of(bank.models / "2")
+        assert (card["metrics"]["ap"], card["metrics"]["auc"]) == (trained["ap"], trained["auc"])
+        assert card["feature_names"] == list(declared.feature_names)
+        assert trained["auc"] > 0.6
+        assert list((bank.folder / "tensorboard").rglob("events.*"))
+        assert sorted(each.name for each in bank.models.iterdir()) == ["1", "2"]
         bank.serve.wait_for(state="serving", version=2)
         prepared = bank.step("prepare", bank.models / "2")
         assert prepared["fingerprint"] == new

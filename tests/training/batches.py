@@ -21,8 +21,8 @@ from training.evaluate import load_version
 
 
 def in_order(rows, size):
-    """Row numbers in order, in batches of one size: all rows, or as many as 40 batches hold."""
-    numbers = np.arange(min(rows, 40 * size))
+    """Row numbers in order, in batches of one size: all rows, or as many as 20 batches hold."""
+    numbers = np.arange(min(rows, 20 * size))
     return np.split(numbers, range(size, len(numbers), size))
 
 
