@@ -26,6 +26,7 @@ from streaming.lease import Lease
 from streaming.model import Model
 from streaming.snapshot import newest
 from streaming.state import State, Supply
+from streaming.warm_up import warm_up
 
 log = structlog.get_logger()
 
@@ -49,6 +50,7 @@ def run(
     number folded, whenever that changes. Raises StateDiverged, FingerprintMismatch or SnapshotRefused when
     scoring on would be wrong, and Unready when a snapshot cannot be written at the end.
     """
+    warm_up()
     while not stop.is_set():
         try:
             _term(scoring, model, metrics, now_us, stop, announce)
