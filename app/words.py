@@ -144,7 +144,7 @@ def measure_text(measure: Measure) -> str:
 def measure_value(measure: Measure, value: int, currency: str) -> str:
     """A measure's integer with its unit."""
     match measure.kind:
-        case "sum" | "maximum":
+        case "sum" | "maximum" | "fraud_run_last" | "fraud_run_minimum":
             return money_words(value, currency)
         case "seconds_since" | "seconds_since_place" | "seconds_since_first" | "seconds_since_fraud_run":
             return str(gettext("never before")) if value < 0 else duration(value)

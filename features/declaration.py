@@ -43,7 +43,7 @@ HISTORY: Final[tuple[Measure, ...]] = (
     *measures("account_merchant", "ever"),
     *measures("merchant", "count sum", "1h 1d 7d 30d"),
     *measures("merchant", "count", "8d 14d 21d 37d 67d"),
-    *measures("merchant", "fraud_run seconds_since_fraud_run", SILENCE),
+    *measures("merchant", "fraud_run seconds_since_fraud_run fraud_run_last fraud_run_minimum", SILENCE),
     *measures("device", "distinct", "1d 7d"),
     *measures("account_fraud", "count", "7d 14d 30d 60d"),
     *measures("account_fraud", "seconds_since"),

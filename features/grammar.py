@@ -20,8 +20,9 @@ entry of the same key whose time is that transaction's occurred_at. Of several a
 apart, it marks the newest that is not marked yet; a forgotten entry is not marked. There the window says how old a
 transaction must be for silence to mean that it was genuine: `fraud_run` is how many entries whose time is t - window or
 earlier are marked, going back from the newest of them to the first that is not, and `seconds_since_fraud_run` the whole
-seconds since the oldest entry of that run, -1 for none. The run ends with what is remembered, the transaction's own
-time counted among the key's.
+seconds since the oldest entry of that run, -1 for none; `fraud_run_last` is the amount of its newest entry and
+`fraud_run_minimum` its smallest, 0 for none. The run ends with what is remembered, the transaction's own time counted
+among the key's.
 
 Over all that ever came, forgotten or not: `ever`, how many; `seconds_since` the newest of them, -1 for never; the place
 named last, and `seconds_since_place`.
@@ -52,8 +53,9 @@ Entity = Literal["account", "merchant", "device", "account_merchant"]
 Kind = Literal[
     "count", "sum", "maximum", "distinct", "ever", "seconds_since", "latitude_e6", "longitude_e6",
     "seconds_since_place", "unusual", "squares", "seconds_since_first", "fraud_run", "seconds_since_fraud_run",
+    "fraud_run_last", "fraud_run_minimum",
 ]  # fmt: skip
-RUNS: Final = frozenset({"fraud_run", "seconds_since_fraud_run"})
+RUNS: Final = frozenset({"fraud_run", "seconds_since_fraud_run", "fraud_run_last", "fraud_run_minimum"})
 """Measures of the frauds in a row, whose window is what lies behind it."""
 WINDOWED: Final = frozenset({"count", "sum", "maximum", "distinct", "unusual", "squares", "seconds_since_first"}) | RUNS
 

@@ -23,6 +23,7 @@ _KINDS: Final = {
     "longitude_e6": kernel.LONGITUDE, "seconds_since_place": kernel.SECONDS_SINCE_PLACE,
     "unusual": kernel.UNUSUAL, "squares": kernel.SQUARES, "seconds_since_first": kernel.SECONDS_SINCE_FIRST,
     "fraud_run": kernel.FRAUD_RUN, "seconds_since_fraud_run": kernel.SECONDS_SINCE_FRAUD_RUN,
+    "fraud_run_last": kernel.FRAUD_RUN_LAST, "fraud_run_minimum": kernel.FRAUD_RUN_MINIMUM,
 }  # fmt: skip
 
 _PER_KEY: Final[dict[str, tuple[Any, int]]] = {

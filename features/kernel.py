@@ -19,7 +19,8 @@ from numba import njit
 (
     COUNT, SUM, MAXIMUM, DISTINCT, EVER, SECONDS_SINCE, LATITUDE, LONGITUDE, SECONDS_SINCE_PLACE,
     UNUSUAL, SQUARES, SECONDS_SINCE_FIRST, FRAUD_RUN, SECONDS_SINCE_FRAUD_RUN,
-) = range(14)  # fmt: skip
+    FRAUD_RUN_LAST, FRAUD_RUN_MINIMUM,
+) = range(16)  # fmt: skip
 
 SMALLEST: Final = 2
 """log2 of the smallest ring: four entries."""
@@ -79,6 +80,22 @@ def _before_run(fraud: Any, offset: int, head: int, mask: int, end: int) -> int:
     while end > 0 and fraud[offset + ((head + end - 1) & mask)]:
         end -= 1
     return end
+
+
+@njit(cache=True, inline="always")
+def _least_of_run(total: Any, base: int, fraud: Any, offset: int, head: int, mask: int, oldest: int, end: int) -> int:
+    """The smallest amount of the marked entries in a row that end before the entry `end`, none of them before `oldest`.
+
+    0 when there is none.
+    """
+    least = -1
+    while end > max(oldest, 0) and fraud[offset + ((head + end - 1) & mask)]:
+        end -= 1
+        amount = total[offset + ((head + end) & mask)] - (
+            total[offset + ((head + end - 1) & mask)] if end > 0 else base
+        )
+        least = amount if least < 0 else min(least, amount)
+    return max(least, 0)
 
 
 @njit(cache=True, nogil=True)
@@ -260,6 +277,10 @@ def advance(
                     low = first[window_of[m]]
                     oldest = _before_run(fraud, start, begins, mask, low)
                     out[row, m] = (t - time[start + ((begins + oldest) & mask)]) // SECOND_US if low > oldest else NEVER
+                elif kind == FRAUD_RUN_LAST or kind == FRAUD_RUN_MINIMUM:
+                    low = first[window_of[m]]
+                    oldest = low - 1 if kind == FRAUD_RUN_LAST else 0
+                    out[row, m] = _least_of_run(total, base[slot], fraud, start, begins, mask, oldest, low)
                 elif kind == UNUSUAL:
                     out[row, m] = unusual[window_of[m]]
                 elif kind == SQUARES:

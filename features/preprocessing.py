@@ -24,8 +24,9 @@ ROWS_MULTIPLE: Final = 192
 """Of whole panels of rows, whatever the processor: a matrix product takes 12 rows at a time with SSE, 24 with AVX2, 48
 with AVX-512, and those left over by another kernel, which adds up in another order."""
 
-Z_LIMIT: Final = 8.0
-"""Scaled numbers are cut off here: an amount of a thousand times the usual must not silence every other feature."""
+Z_LIMIT: Final = 100.0
+"""Scaled numbers are cut off here, so that all are finite and of a size. Not lower: of a count that is 0 in 99 of 100
+rows, all that tells lies ten deviations away. What reads them keeps the far ones from silencing the others itself."""
 
 DEVIATION_LEAST: Final = 1e-6
 """A column that varies by less did not vary: what is left is the rounding of its mean."""

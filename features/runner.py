@@ -5,7 +5,6 @@ Flink, Dataflow) is named with Beam's own flags, and gets the same pipelines: se
 """
 
 import contextlib
-import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final
@@ -38,30 +37,9 @@ def pipeline_on(runner: Runner) -> Iterator[beam.Pipeline]:
     It is RunnerUnavailable, worth trying again, where the runner's process has gone, whatever Beam calls that.
     """
     try:
-        with (
-            _untranslated(),
-            beam.Pipeline(runner=runner.name, options=PipelineOptions(list(runner.options))) as pipeline,
-        ):
+        with beam.Pipeline(runner=runner.name, options=PipelineOptions(list(runner.options))) as pipeline:
             yield pipeline
     except Exception as error:
         if words := runner.gone():
             raise RunnerUnavailable(words) from error
         raise
-
-
-@contextlib.contextmanager
-def _untranslated() -> Iterator[None]:
-    """Nobody looks for translations meanwhile.
-
-    Beam builds parsers of its flags by the hundred for a pipeline, and for every word of their help Python would look
-    on the disk for a translation that Beam does not have: a second of processor time a pipeline.
-    """
-    before = os.environ.get("LANGUAGE")
-    os.environ["LANGUAGE"] = "C"
-    try:
-        yield
-    finally:
-        if before is None:
-            del os.environ["LANGUAGE"]
-        else:
-            os.environ["LANGUAGE"] = before

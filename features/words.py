@@ -38,6 +38,14 @@ _RUNS = {
         "time since the first of {} frauds in a row (transactions older than {})",
         "{} {}前的交易中距首笔连续欺诈的时间",
     ),
+    "fraud_run_last": (
+        "amount of the last of {} frauds in a row (transactions older than {})",
+        "{} {}前的交易中最后一笔连续欺诈的金额",
+    ),
+    "fraud_run_minimum": (
+        "smallest amount of {} frauds in a row (transactions older than {})",
+        "{} {}前的交易中连续欺诈的最小金额",
+    ),
 }
 """Kinds whose window is what lies behind it: whose frauds, and how old the transactions are."""
 

@@ -159,7 +159,7 @@ class _Fit:
         self.is_chief = self.workers == 1 or resolver is None or resolver.task_id == 0
         self.identity = identity(shards, recipe, vocabulary_sizes, placed)
         _seed_all(recipe.seed)
-        edges, fraud_rate = edges_of(shards.sample(self.learn)), learn.fraud_weight / learn.weight
+        edges, fraud_rate = edges_of(*shards.sample(self.learn)), learn.fraud_weight / learn.weight
 
         def fresh() -> Network:
             return build(edges, vocabulary_sizes, fraud_rate, recipe.shape, recipe.seed)

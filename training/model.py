@@ -22,6 +22,7 @@ import keras
 import numpy as np
 import numpy.typing as npt
 import tensorflow as tf
+from sklearn.tree import DecisionTreeRegressor
 
 from features.preprocessing import Z_LIMIT, padded
 from plumbline.errors import Invalid
@@ -29,8 +30,15 @@ from plumbline.errors import Invalid
 Tensor = Any
 Float32 = npt.NDArray[np.float32]
 
-QUANTILES: Final = (0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.875, 0.95, 0.98, 0.99, 0.995, 0.998)
-"""Where steps end: every eighth, and finer where the rare and telling values lie. The outer ends are ±Z_LIMIT."""
+QUANTILES: Final = (0.25, 0.5, 0.75, 0.95, 0.99)
+TREE_LEAVES: Final = 8
+TREE_LEAF_ROWS: Final = 10
+"""Where steps end: at some quantiles, and where a small regression tree of this number alone would part frauds from the
+rest, since what tells may lie in one row of a hundred and at no quantile. The outer ends are ±Z_LIMIT."""
+
+PLAIN_LIMIT: Final = 1.0
+"""Beyond so many standard deviations a number speaks through its steps alone: they end, and one number that is a
+thousand times the usual cannot silence the others."""
 
 WIDTH_LEAST: Final = 1e-3
 """Of a step, in standard deviations of its number."""
@@ -104,7 +112,8 @@ class Whole(keras.Model):
 
 @keras.saving.register_keras_serializable("plumbline")
 class Steps(keras.layers.Layer):
-    """How far each number has come through each interval between edges, clipped to [0, 1], and the number itself.
+    """How far each number has come through each interval between edges, clipped to [0, 1], and the number itself,
+    clipped to ±PLAIN_LIMIT.
 
     edges: float32 [K, S + 1], ascending. [n, K] -> [n, K, S + 1].
     """
@@ -122,7 +131,11 @@ class Steps(keras.layers.Layer):
         start, width = np.where(inside, low, 2 * Z_LIMIT), np.where(inside, high - low, 1)
         column = tf.expand_dims(numbers, 2)  # an index with None is no LiteRT operation
         return tf.concat(
-            [tf.clip_by_value((column - start) * (1 / width).astype(np.float32), 0.0, 1.0), column], axis=2
+            [
+                tf.clip_by_value((column - start) * (1 / width).astype(np.float32), 0.0, 1.0),
+                tf.clip_by_value(column, -PLAIN_LIMIT, PLAIN_LIMIT),
+            ],
+            axis=2,
         )
 
     def get_config(self) -> dict[str, Any]:
@@ -174,14 +187,20 @@ class NumberTokens(keras.layers.Layer):
         return {**super().get_config(), "width": self.width, "seed": self.seed}
 
 
-def edges_of(numbers: Float32) -> Float32:
-    """Edges of the steps of each column, float32 [K, len(QUANTILES) + 2], from training rows [n, K].
+def edges_of(numbers: Float32, frauds: Float32) -> Float32:
+    """Edges of the steps of each column, ascending, float32 [K, len(QUANTILES) + TREE_LEAVES + 1].
 
-    Edges may fall together.
+    numbers: of training rows, [n, K]; frauds: 1 or 0, [n]. Edges may fall together.
     """
-    inner = np.quantile(numbers, QUANTILES, axis=0).T.astype(np.float32)
-    outer = np.full((numbers.shape[1], 1), Z_LIMIT, np.float32)
-    return np.concatenate([-outer, inner, outer], axis=1)
+    edges = np.full((numbers.shape[1], len(QUANTILES) + TREE_LEAVES + 1), Z_LIMIT, np.float32)
+    edges[:, 0] = -Z_LIMIT
+    for index, column in enumerate(numbers.T):
+        tree = DecisionTreeRegressor(max_leaf_nodes=TREE_LEAVES, min_samples_leaf=TREE_LEAF_ROWS, random_state=0)
+        grown = tree.fit(column[:, None], frauds).tree_
+        parts = grown.threshold[grown.feature >= 0]
+        inner = np.unique(np.concatenate([np.quantile(column, QUANTILES), parts]).astype(np.float32))
+        edges[index, 1 : 1 + len(inner)] = inner
+    return edges
 
 
 def build(edges: Float32, vocabulary_sizes: Sequence[int], fraud_rate: float, shape: Shape, seed: int) -> Network:

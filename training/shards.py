@@ -32,7 +32,7 @@ ROWS_A_SHARD: Final = 4096
 reading all that comes before it: measured, 5 ms for a block in the middle of 34 MB.)"""
 FORMAT: Final = 1
 SAMPLED_ROWS: Final = 500_000
-"""As many rows tell where a number's quantiles lie, the highest of them, 0.998, by a thousand rows."""
+"""As many rows tell where the steps of a number should end."""
 
 
 class Totals(msgspec.Struct, frozen=True):
@@ -113,17 +113,19 @@ class Shards:
                 found = found.plus(_totals(truth[:, 0], truth[:, 1]))
         return found
 
-    def sample(self, rows: slice, most: int = SAMPLED_ROWS) -> npt.NDArray[np.float32]:
-        """Numbers of a range of rows, float32 [m, K]: all, or `most` or fewer at equal distances."""
+    def sample(self, rows: slice, most: int = SAMPLED_ROWS) -> tuple[npt.NDArray[np.float32], npt.NDArray[np.float32]]:
+        """Numbers float32 [m, K] and frauds float32 [m] of a range of rows: of all, or `most` or fewer of them at equal
+        distances."""
         every = max(1, -(-(rows.stop - rows.start) // most))
-        parts = []
+        numbers, frauds = [], []
         for shard, (begin, end), before in zip(
             self.manifest.shards, self._within(rows), _starts(self.shard_rows), strict=True
         ):
             first = begin + -(before + begin - rows.start) % every
-            records = self._records(shard)[first:end:every, : self.manifest.numbers]
-            parts.append(np.ascontiguousarray(records).view(np.float32))
-        return np.concatenate(parts)
+            records = self._records(shard)[first:end:every]
+            numbers.append(np.ascontiguousarray(records[:, : self.manifest.numbers]).view(np.float32))
+            frauds.append(np.ascontiguousarray(records[:, -2]).view(np.float32))
+        return np.concatenate(numbers), np.concatenate(frauds)
 
     def number(self, index: int) -> npt.NDArray[np.float32]:
         """One column of the numbers, float32 [n]."""

@@ -364,7 +364,7 @@ def measured(measure: Measure, payment: Payment, mine: list[Payment]) -> int:
     if declaration.DECLARATION.table(measure.table).stream == "fraud_labels":
         return {"m-voucher-5": 4, "m-electro-44": 1}.get(payment.merchant, 0) if entity == "merchant" else 0
     if measure.kind in RUNS:
-        return 0 if measure.kind == "fraud_run" else -1
+        return -1 if measure.kind == "seconds_since_fraud_run" else 0
     if measure.window:
         mine = [other for other in mine if payment.at - measure.window_us < other.at <= payment.at]
     match measure.kind:

@@ -438,13 +438,13 @@ def test_a_sample_does_not_fall_into_step_with_the_marks_between_decisions(
     kafka, topic_prefix, asked, journals, monkeypatch
 ):
     """A scorer that decides one transaction at a time leaves a decision at every second offset alone."""
-    rows = [each for each in journals["unchanged"] if isinstance(each, Decision)][:101]
-    monkeypatch.setattr("drift.window.DECISIONS_MOST", 150)
+    rows = [each for each in journals["unchanged"] if isinstance(each, Decision)][:301]
+    monkeypatch.setattr("drift.window.DECISIONS_MOST", 500)
     written(kafka, topic_prefix, rows, size=1)
     code, found, error = asked("--no-record")
     assert code == cli.DONE, error
     assert found["one_of"] == 2
-    assert found["runs"][0]["compared"] in (50, 51)
+    assert found["runs"][0]["compared"] in (150, 151)
 
 
 @pytest.mark.parametrize(

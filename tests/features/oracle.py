@@ -3,7 +3,7 @@
 import numpy as np
 
 from features.declaration import DECLARATION
-from features.grammar import ABSENT
+from features.grammar import ABSENT, RUNS
 
 KEY = {
     "account": lambda row: row["account_id"],
@@ -47,13 +47,17 @@ def measured(table, measure, row, past, kept, horizon_us):
         return located[-1]["longitude_e6"] if located else ABSENT
     if measure.kind == "seconds_since_place":
         return max(0, (t - located[-1]["time"]) // 1_000_000) if located else -1
-    if measure.kind in ("fraud_run", "seconds_since_fraud_run"):
+    if measure.kind in RUNS:
         run = []
         for each in reversed([each for each in kept if t - horizon_us < each["time"] <= t - measure.window_us]):
             if not each["marked"]:
                 break
             run.append(each)
-        return len(run) if measure.kind == "fraud_run" else (t - run[-1]["time"]) // 1_000_000 if run else -1
+        if measure.kind == "seconds_since_fraud_run":
+            return (t - run[-1]["time"]) // 1_000_000 if run else -1
+        amounts = [each["amount_minor"] for each in run]
+        found = {"fraud_run": len(run), "fraud_run_last": (amounts or [0])[0], "fraud_run_minimum": min(amounts or [0])}
+        return found[measure.kind]
     window = [each for each in kept if t - measure.window_us < each["time"] <= t]
     if measure.kind == "count":
         return len(window)

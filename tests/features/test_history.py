@@ -294,6 +294,25 @@ def test_of_several_payments_of_one_microsecond_each_label_marks_another():
     assert runs_of([0, 1, 1, ("fraud", 1), ("fraud", 1), ("fraud", 1), 9])[-1] == (2, 8), "the third finds none"
 
 
+def test_the_amounts_of_a_run_are_those_of_its_own_payments_only():
+    kinds = ("fraud_run", "fraud_run_last", "fraud_run_minimum")
+    amounts = replace(RUN, history=tuple(Measure("merchant", kind, "7d") for kind in kinds))
+    row = {
+        "account_id": "a", "merchant_id": "m", "device_id": "", "latitude_e6": ABSENT, "longitude_e6": ABSENT,
+        "amount_minor": 0,
+    }  # fmt: skip
+    paid = [
+        row | {"is_label": False, "amount_minor": amount} | _at((100 + day) * DAY)
+        for day, amount in ((0, 5), (1, 70), (2, 20), (3, 40))
+    ]
+    told = [row | {"is_label": True, "time": 105 * DAY, "occurred_at": (100 + day) * DAY} for day in (1, 2, 3)]
+    late = row | {"is_label": False} | _at(111 * DAY)
+    for stream, expected in (([*paid, *told, late], [3, 40, 20]), ([*paid, *told[1:], late], [2, 40, 20])):
+        assert oracle.history(stream, amounts)[-1].tolist() == expected
+        assert History(amounts).advance(arrivals(stream))[-1].tolist() == expected
+    assert History(amounts).advance(arrivals([*paid, late]))[-1].tolist() == [0, 0, 0]
+
+
 def test_a_late_payment_joins_the_run_unmarked_and_ends_it():
     assert runs_of([0, 2, ("fraud", 0), ("fraud", 2), 9, 1, 9.5])[-1] == (1, 7)
     assert runs_of([0, 2, ("fraud", 0), ("fraud", 2), 9, 1, ("fraud", 1), 9.5])[-1] == (3, 9)

@@ -210,9 +210,8 @@ def test_a_producer_can_be_closed_while_the_broker_is_away(tmp_path: Path) -> No
         producer = idempotent_producer(broker.bootstrap)
         producer.send(PAPER.topic, b"one").get(30)
         broker.kill()
-        with pytest.raises(OSError, match="refused"):  # nobody else took the port, who might acknowledge it
-            socket.create_connection(("127.0.0.1", broker.port), timeout=1)
         lost = producer.send(PAPER.topic, b"two")
         close_producer(producer, 1.0)
-        assert lost.failed(), f"done: {lost.is_done}, acknowledged as {lost.value}"
+        assert lost.is_done
+        assert lost.exception is not None
         assert not producer._sender.is_alive()

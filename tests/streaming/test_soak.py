@@ -7,8 +7,8 @@ import pytest
 from benchmarks.soak import PROMISES, Plan, soak, write
 from streaming.broker.java import find_java
 
-KILLS = 12
-TRANSACTIONS = 6_000
+KILLS = 20
+TRANSACTIONS = 10_000
 PAUSE_SECONDS = 11.0
 """Longer than the lease (3 s), a journal transaction (10 s), and the wait of a new client for the broker (10 s)."""
 
@@ -21,7 +21,7 @@ def test_killed_and_stopped_at_random_nothing_is_lost_doubled_out_of_order_or_di
         pytest.skip("no Java 17 or newer, which Apache Kafka needs")
     seed = SystemRandom().randrange(2**32)
     print(f"seed {seed}")
-    short = Plan(seed, KILLS, TRANSACTIONS, pauses=3, pause_seconds=PAUSE_SECONDS, rate=200.0, calm_share=0.25)
+    short = Plan(seed, KILLS, TRANSACTIONS, pauses=5, pause_seconds=PAUSE_SECONDS, rate=200.0, calm_share=0.25)
     report = soak(short, tmp_path / "data")
     print(write(report, tmp_path / "report").read_text())
     assert {name: report.figures[name] for name in PROMISES} == dict.fromkeys(PROMISES, 0), report.told

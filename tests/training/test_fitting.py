@@ -193,7 +193,9 @@ def test_an_epoch_reads_every_row_once_in_its_own_order_and_goes_on_at_any_batch
     assert np.array_equal(categories, given.categories[at])
     assert np.array_equal(weights, given.weights[at])
     assert np.array_equal(shards.examples().numbers, given.numbers)
-    assert np.array_equal(shards.sample(slice(50, 5950), 1000), given.numbers[50:5950:6])
+    numbers, frauds = shards.sample(slice(50, 5950), 1000)
+    assert np.array_equal(numbers, given.numbers[50:5950:6])
+    assert np.array_equal(frauds, given.frauds[50:5950:6])
     assert shards.totals(slice(10, 5000)).weight == given.weights[10:5000].sum()
 
 
