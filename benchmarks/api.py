@@ -20,8 +20,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.stream import messages, prepared
-from demo.parts import Part, start, step
 from streaming.broker.local import LocalBroker, free_port
+from streaming.parts import Part, start, step
 
 RATES: Final = (100, 500, 1000)
 WARM_UP: Final = (200, 4.0)

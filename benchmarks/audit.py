@@ -36,12 +36,12 @@ from archive.layout import Archive, open_archive
 from archive.record import Record
 from archive.rows import labels_of, transactions_of
 from archive.simulation.run import Plan, simulate
-from demo.parts import step
 from plumbline import journal
 from plumbline import transaction as language
 from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
 from plumbline.policy import Policy
+from streaming.parts import step
 
 BATCH: Final = 512
 ACCOUNTS: Final = 5_000

@@ -26,7 +26,6 @@ from typing import Any, Final
 import sqlalchemy as sa
 
 from benchmarks.site import Site
-from demo.parts import Part, command, start, step
 from demo.watch import Watch
 from plumbline import journal
 from plumbline.assignment import Arm, Assignment
@@ -40,6 +39,7 @@ from store.guards import incident_of, incidents, trial_of, trials
 from store.tables import Rejected
 from streaming.control import publish
 from streaming.kafka import end_offsets, reader
+from streaming.parts import Part, command, start, step
 
 FAULTS: Final = ("slow", "erring", "shifted", "blind", "healthy")
 ROLLBACK_SECONDS: Final = 5.0

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.through_kafka import streamed
-from demo.parts import step
 from plumbline.errors import NotFound, PlumblineError
+from streaming.parts import step
 
 DEFAULT_HANDBOOK: Final = Path("../shared/data/handbook")
 TRAIN, TEST = "2018-07-10..2018-07-17", "2018-07-25..2018-07-31"

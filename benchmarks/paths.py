@@ -98,7 +98,7 @@ def alone(base: Path, rows: int, file: Path) -> dict[str, Any]:
 
 def _served(folder: Path, base: Path, rows: int) -> dict[str, Any]:
     from audit.paths import OUTPUTS, by_grpc, by_rest, differing, distance, litert, scattered, shuffled
-    from demo.parts import start
+    from streaming.parts import start
 
     model = loaded(base)
     columns = columns_of(rows, model.declaration)

@@ -21,8 +21,8 @@ import time
 from pathlib import Path
 from typing import Any, Final
 
-from demo.parts import step
 from plumbline.errors import NotFound, Refused
+from streaming.parts import step
 
 DEFAULT_HANDBOOK: Final = Path("../shared/data/handbook")
 STEPS: Final = ("archive", "labels", "history", "rows", "analysis", "fit", "evaluate", "gate", "register", "shadow")

@@ -30,10 +30,10 @@ from typing import Any, Final
 import numpy as np
 
 from benchmarks.paths import MODEL_NAME
-from demo.parts import Part, start
 from plumbline.errors import ModelUnavailable, PlumblineError
 from serving.client import ModelClient
 from serving.columns import ModelColumns
+from streaming.parts import Part, start
 
 SIZES: Final = (1, 64, 512)
 CALLERS: Final = 16

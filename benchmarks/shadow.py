@@ -24,12 +24,12 @@ from typing import Final
 from kafka import TopicPartition
 
 from benchmarks.stream import end_of, part, prepared, rate_of, run_here
-from demo.parts import step
 from plumbline import journal
 from plumbline.journal import Answered
 from plumbline.names import Topic
 from streaming.broker.local import LocalBroker
 from streaming.kafka import reader
+from streaming.parts import step
 
 PROMISED: Final = 0.8
 PATIENCE_SECONDS: Final = 30.0

@@ -10,8 +10,8 @@ from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Final
 
-from demo.parts import Part, start, step
 from streaming.broker.local import LocalBroker, free_port
+from streaming.parts import Part, start, step
 
 SCORERS: Final = ("scorer-a", "scorer-b")
 PROCESSES: Final = ("broker", "model", "ledger", *SCORERS)

@@ -31,7 +31,6 @@ from benchmarks.checker import SOURCES, Findings, check, check_fold, check_ledge
 from benchmarks.nemesis import CALM_SHARE, Moment, Nemesis, plan
 from benchmarks.site import Site
 from benchmarks.traffic import Traffic
-from demo.parts import command, step
 from plumbline.assignment import Arm, Assignment
 from plumbline.errors import BrokerUnavailable, PlumblineError, Unready
 from plumbline.journal import DeadLetter
@@ -41,6 +40,7 @@ from store.engine import engine_at
 from store.tables import LedgerPosition
 from streaming.control import publish
 from streaming.kafka import end_offsets, reader
+from streaming.parts import command, step
 from tests.journal_writer import contents, expected, read_topic
 
 JOURNAL: Final = TopicPartition(Topic.DECISIONS.value, 0)

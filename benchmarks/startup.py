@@ -18,9 +18,9 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from demo.parts import command, start, step
 from demo.prepare import secret_files
 from streaming.broker.local import LocalBroker
+from streaming.parts import command, start, step
 
 
 def main() -> int:

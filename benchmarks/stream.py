@@ -28,12 +28,12 @@ from kafka import TopicPartition
 
 from archive.layout import open_archive
 from archive.rows import transactions_of
-from demo.parts import Part, start, step
 from plumbline import transaction as language
 from plumbline.decision import Outcome, Source
 from plumbline.names import Topic
 from streaming.broker.local import LocalBroker
 from streaming.kafka import close_producer, end_offsets, idempotent_producer, reader, transactional_producer
+from streaming.parts import Part, start, step
 
 BATCH: Final = 512
 HALF: Final = 0.5

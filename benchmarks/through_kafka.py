@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from audit.recorded import entries
-from demo.parts import start, step
 from demo.watch import Watch
 from plumbline.decision import Decision
 from plumbline.errors import Unready
 from streaming.broker.local import LocalBroker
+from streaming.parts import start, step
 
 ANSWER_SECONDS: Final = 60.0
 

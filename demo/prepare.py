@@ -14,7 +14,7 @@ from typing import Final
 
 import msgspec
 
-from demo.parts import step
+from streaming.parts import step
 
 ACCOUNTS: Final = 1200
 PER_ACCOUNT_DAY: Final = 0.75

@@ -12,12 +12,12 @@ from threading import Event
 from typing import Any, Final
 
 from demo.canary import PER_MILLE, VERSIONS_KEPT, Canary, planted_version, trained_version
-from demo.parts import Part, start, step
 from demo.prepare import LogIn, Plan, Tell, keep, log_ins, plan_of, prepare, secret_files
 from demo.watch import Watch
 from plumbline.decision import Outcome
 from plumbline.errors import Unready
 from streaming.broker.local import LocalBroker
+from streaming.parts import Part, start, step
 
 ANSWER_SECONDS: Final = 60.0
 """How long the journal may stand still while transactions wait for their answer."""

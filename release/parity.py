@@ -64,14 +64,14 @@ def compare(folder: Path, version: int, rows: Sequence[Row], client: ModelClient
         columns = model_columns(
             [each.transaction for each in part], np.array([each.history for each in part], np.int64)
         )
-        ours, theirs = _by_files(model, columns), _by_server(client, columns, names, version)
+        ours, theirs = _by_files(model, columns), by_server(client, columns, names, version)
         for name, wanted in ours.items():
-            unequal = np.flatnonzero(_unequal(wanted, theirs[name]))
+            wrong = np.flatnonzero(unequal(wanted, theirs[name]))
             if name == SCORE:
-                scores += len(unequal)
+                scores += len(wrong)
             else:
-                features += len(unequal)
-            for at in unequal[: SHOWN - len(first)].tolist():
+                features += len(wrong)
+            for at in wrong[: SHOWN - len(first)].tolist():
                 of = part[at].transaction.transaction_id
                 first.append(f"{name} of {of}: {wanted[at]!r} by the files, {theirs[name][at]!r} by the server")
     return Parity(
@@ -105,9 +105,10 @@ def _by_files(model: Loaded, columns: ModelColumns) -> dict[str, npt.NDArray[Any
     return {SCORE: model.score(inputs), **{name: features[name] for name in model.declaration.feature_names}}
 
 
-def _by_server(
+def by_server(
     client: ModelClient, columns: ModelColumns, names: Sequence[str], version: int
 ) -> dict[str, npt.NDArray[Any]]:
+    """Score and features of n rows as the server answers them, [n] each. Raises Refused for another version."""
     try:
         scored = client.score(columns, version)
         features = client.transform(columns, names, version)
@@ -118,8 +119,8 @@ def _by_server(
     return {SCORE: scored.values, **features}
 
 
-def _unequal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
-    """Where bits differ, [n]; everywhere for another type or length."""
+def unequal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+    """Where bits differ, bool [n]; everywhere for another type or length."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return np.ones(max(len(one), len(other)), bool)[: len(one)]
     unsigned = np.dtype(f"u{one.dtype.itemsize}")

@@ -169,6 +169,7 @@ def gate(night: "Night", place: Place) -> Done:
     night.load()
     from retrain.gate import Side, judge
     from retrain.gate_limits import Limits
+    from retrain.parity import served_parity
     from retrain.speed import measure
     from training.costs import Costs, choose
     from training.evaluate import load
@@ -189,11 +190,16 @@ def gate(night: "Night", place: Place) -> Done:
 
     with np.load(scored / SEEDS) as others:
         seeds = [others[name] for name in others.files]
+    model = place.of("fit") / MODEL
+    parity = served_parity(
+        model, load(model, night.declaration), place.of("rows") / "test.parquet", read_scored(scored / CANDIDATE),
+        place.keep / "parity",
+    )  # fmt: skip
     found = judge(
-        side(CANDIDATE, place.of("fit") / MODEL, night.declaration),
+        side(CANDIDATE, model, night.declaration),
         of_champion(champion) if champion is not None else None,
         limits, costs, seed=plan.seed, seeds=seeds,
-        labels=msgspec.json.decode((place.of("labels") / "facts.json").read_bytes()),
+        labels=msgspec.json.decode((place.of("labels") / "facts.json").read_bytes()), parity=parity,
     )  # fmt: skip
     facts = found.facts()
     (place.folder / GATE).write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")

@@ -19,11 +19,11 @@ import pytest
 
 from archive.simulation.run import Plan as Simulated
 from archive.simulation.run import simulate
-from demo.parts import start, step
 from demo.prepare import LOG_INS, Plan, keep, log_ins, plan_of, secret_files
 from plumbline.errors import Unready
 from plumbline.policy import Policy
 from streaming.broker.java import find_java
+from streaming.parts import start, step
 from tests.declared_model import declared_models
 
 pytestmark = pytest.mark.slow

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from demo.parts import start
 from demo.prepare import DELAY_DAYS, HISTORY_DAYS, TEST_DAYS, TRAIN_DAYS, keep, plan_of, secret_files, training_days
 from plumbline.errors import Unready
+from streaming.parts import start
 
 TODAY = datetime.date(2026, 3, 1)
 

@@ -230,6 +230,8 @@ def same(one: Path, other: Path) -> None:
     assert weights[0] == weights[1]
     judged = [read_step(run / "gate").facts["passed"] for run in (one, other)]
     assert judged[0] == judged[1]
+    checks = {each["name"]: each for each in json.loads((one / "gate" / "gate.json").read_text())["checks"]}
+    assert "0 values differ in" in checks["parity"]["words"], "a server of its own was asked"
 
 
 def test_three_nights(bank):

@@ -15,7 +15,6 @@ import msgspec
 import pytest
 
 from audit.recorded import entries
-from demo.parts import start, step
 from demo.watch import Watch
 from features import grammar
 from features.declaration import DECLARATION
@@ -24,6 +23,7 @@ from plumbline.decision import Decision
 from plumbline.journal import AssignmentApplied
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
+from streaming.parts import start, step
 from tests.declared_model import declared_models
 from training.export import card_of
 

@@ -1,4 +1,4 @@
-"""The processes of the demo: each a `plumbline` verb of its own, with its own log, none outliving the demo."""
+"""Verbs of `plumbline` as processes beside this one, each with its own log, none outliving whoever started it."""
 
 import json
 import os
@@ -39,7 +39,7 @@ def step(environ: Mapping[str, str], *arguments: str, given: str | None = None, 
 
 @dataclass(slots=True)
 class Part:
-    """A running process of the demo."""
+    """A running process."""
 
     name: str
     child: Child
