@@ -73,6 +73,7 @@ def train(
     devices: int | None = None,
     runner: Runner = EMBEDDED,
     tensorboard: Path | None = None,
+    profile: range | None = None,
     made: Mapping[str, str] | None = None,
     costs: Costs = DEFAULT_COSTS,
     tell: Tell = lambda step, done, whole: None,
@@ -82,7 +83,8 @@ def train(
 
     cache: folder in which history is kept from one training to the next; now_us: our clock, for the model's card;
     declaration: what is computed of the past and told to the network; devices: see training.fit.strategy; runner: where
-    Beam computes history and analysis; tensorboard: folder of the fit's logs; made: more for the card, such as
+    Beam computes history and analysis; tensorboard: folder of the fit's logs; profile: steps
+    of which TensorFlow's profiler writes there; made: more for the card, such as
     `code_commit`, `lock_sha256` and `made_by`; costs: by which thresholds are chosen.
     work: folder in which a training that was broken off goes on; it is deleted when the version is there.
     Raises Refused when the training days hold no fraud, Preempted when it was told to stop, InvalidArchive when a
@@ -127,6 +129,7 @@ def train(
         fitted = fit(
             learnable, sizes, recipe, placed, tensorboard, on_epoch,
             checkpoints=work.checkpoints if work else None, stop=work.stop if work else lambda: False,
+            profile=profile,
         )  # fmt: skip
         tell("fit", recipe.epochs, recipe.epochs)
         tell("evaluate", 0, 0)
@@ -216,6 +219,7 @@ def _card(
         "rows": dict(rows),
         "seed": recipe.seed,
         "epochs": recipe.epochs,
+        "precision": recipe.precision,
         "metrics": dict(metrics),
         "policy": {"review_at": policy.review_at, "decline_at": policy.decline_at},
         "feature_names": list(declaration.feature_names),

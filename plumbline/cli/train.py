@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from plumbline.cli.retrain import PRECISIONS
+
 if TYPE_CHECKING:
     from plumbline.settings import Settings
 
@@ -29,6 +31,10 @@ def train(
     models_dir: Annotated[Path | None, typer.Option(help="Folder of models; DATA_DIR/models when not given.")] = None,
     declaration: Annotated[
         Path | None, typer.Option(help="JSON file of a declaration; this release's own when not given.")
+    ] = None,
+    precision: Annotated[str, typer.Option(help="Of the fit: " + ", ".join(PRECISIONS) + ".")] = "float32",
+    profile: Annotated[
+        str | None, typer.Option(help="Steps of the fit that TensorFlow's profiler looks at, such as 100..120.")
     ] = None,
     by: Annotated[str, typer.Option(help="Who trains, for the model's card. [default: who runs this]")] = "",
     history_cache: Annotated[Path | None, typer.Option(help="Folder that keeps computed history.")] = None,
@@ -49,6 +55,9 @@ def train(
     declared = DECLARATION if declaration is None else read_declaration(declaration)
     if auto == (train is not None and test is not None) or (train is None) != (test is None):
         raise InvalidSetting("train", "days", f"--train {train} --test {test}", "both --train and --test, or --auto")
+    if precision not in PRECISIONS:
+        raise InvalidSetting("train", "--precision", precision, ", ".join(PRECISIONS))
+    profiled = _steps(profile)
     import_tensorflow_quietly()
     from archive.layout import open_archive
     from training.costs import read_costs
@@ -70,15 +79,16 @@ def train(
     if among.workers > 1 and work is None:
         raise InvalidSetting("train", "work", None, "a folder that all workers of TF_CONFIG share")
     working = Work(work, among, lambda: bool(asked)) if work else None
+    recipe = Recipe(epochs=epochs, seed=seed, precision=precision)
     if working and not among.is_chief:
-        help_fitting(working, Recipe(epochs=epochs, seed=seed), declared)
+        help_fitting(working, recipe, declared)
         print(json.dumps({"worker": among.worker}) if as_json else f"worker {among.worker} is done")
         return
     with runner_of(given) as runner, _bars() as tell:
         trained = run(
             opened,
             windows,
-            Recipe(epochs=epochs, seed=seed),
+            recipe,
             base=(models_dir or given.data_path / "models") / given.model_name,
             cache=history_cache or given.data_path / "history",
             now_us=now_us,
@@ -86,6 +96,7 @@ def train(
             devices=devices,
             runner=runner,
             tensorboard=given.data_path / "tensorboard" / f"{given.model_name}-{now_us}",
+            profile=profiled,
             made={
                 "code_commit": code_commit(given.code_commit), "lock_sha256": lock_sha256(), "made_by": by or operator()
             },
@@ -110,6 +121,18 @@ def train(
     print(f"  fraud, reviews and insults cost {trained.money.cost_minor:,.0f} minor units; approving all costs "
           f"{trained.money.none_minor:,.0f}")  # fmt: skip
     print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")
+
+
+def _steps(text: str | None) -> range | None:
+    """The steps from FIRST up to, not including, LAST. Raises InvalidSetting."""
+    from plumbline.errors import InvalidSetting
+
+    if text is None:
+        return None
+    first, _, last = text.partition("..")
+    if not (first.isdecimal() and last.isdecimal() and int(first) < int(last)):
+        raise InvalidSetting("train", "--profile", text, "FIRST..LAST, two step numbers, such as 100..120")
+    return range(int(first), int(last))
 
 
 def _asked() -> list[int]:
