@@ -77,10 +77,10 @@ RUN apt-get update \
        bash chromium fonts-noto-cjk git make openjdk-17-jre-headless postgresql \
     && rm -rf /var/lib/apt/lists/*
 ENV PLUMBLINE_DATA_DIR=var
-RUN install -d -o plumbline -g plumbline /work
+RUN install -d -o plumbline -g plumbline /home/plumbline
 USER 10001:10001
-ENV HOME=/work
-WORKDIR /work/plumbline
+ENV HOME=/home/plumbline
+WORKDIR /home/plumbline/source
 COPY --chown=10001:10001 . .
 RUN make venv
 CMD ["make", "check"]

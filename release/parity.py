@@ -5,7 +5,7 @@ serve it, asked for that version by number. Scores and every transformed feature
 other files, another TensorFlow or another kind of processor is noticed before it decides about anybody's payment.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -49,36 +49,61 @@ class Parity(msgspec.Struct, frozen=True, kw_only=True):
         return self.different_scores == 0 and self.different_features == 0
 
 
+class Differences(msgspec.Struct, kw_only=True):
+    """What a server answers otherwise than was expected; see Parity."""
+
+    compared: int = 0
+    features: int = 0
+    different_scores: int = 0
+    different_features: int = 0
+    first: list[str] = []
+
+
+Part = tuple[Sequence[str], ModelColumns, Mapping[str, npt.NDArray[Any]]]
+"""Ids of some rows, their raw inputs, and what the files made of them: `score` and every feature, [n] each."""
+
+
+def differences(parts: Iterable[Part], client: ModelClient, names: Sequence[str], version: int) -> Differences:
+    """Ask the server about rows by version, and count every bit that is not what the files made.
+
+    names: of the features. Raises Refused when the server does not serve the version or answers by another,
+    ModelUnavailable when it does not answer.
+    """
+    found = Differences(features=len(names))
+    for ids, columns, ours in parts:
+        theirs = _by_server(client, columns, names, version)
+        found.compared += len(ids)
+        for name in (SCORE, *names):
+            wrong = np.flatnonzero(_unequal(ours[name], theirs[name]))
+            if name == SCORE:
+                found.different_scores += len(wrong)
+            else:
+                found.different_features += len(wrong)
+            for at in wrong[: SHOWN - len(found.first)].tolist():
+                found.first.append(
+                    f"{name} of {ids[at]}: {ours[name][at]!r} by the files, {theirs[name][at]!r} by the server"
+                )
+    return found
+
+
 def compare(folder: Path, version: int, rows: Sequence[Row], client: ModelClient) -> Parity:
     """Score rows by the files in a folder and by the server, by version, and count every difference.
 
-    Raises Refused when the server does not serve the version or answers by another, ModelUnavailable when it does not
-    answer, FingerprintMismatch for a folder whose files are not of one model.
+    Raises what `differences` raises, and FingerprintMismatch for a folder whose files are not of one model.
     """
     model = load_version(folder)
-    names = model.declaration.feature_names
-    scores = features = 0
-    first: list[str] = []
+    found = differences(_parts(model, rows), client, model.declaration.feature_names, version)
+    carried_over = sum(each.carried_over for each in rows)
+    return Parity(version=version, server=client.target, carried_over=carried_over, **msgspec.structs.asdict(found))
+
+
+def _parts(model: Loaded, rows: Sequence[Row]) -> Iterator[Part]:
     for begin in range(0, len(rows), ROWS_A_CALL):
         part = rows[begin : begin + ROWS_A_CALL]
         columns = model_columns(
             [each.transaction for each in part], np.array([each.history for each in part], np.int64)
         )
-        ours, theirs = _by_files(model, columns), by_server(client, columns, names, version)
-        for name, wanted in ours.items():
-            wrong = np.flatnonzero(unequal(wanted, theirs[name]))
-            if name == SCORE:
-                scores += len(wrong)
-            else:
-                features += len(wrong)
-            for at in wrong[: SHOWN - len(first)].tolist():
-                of = part[at].transaction.transaction_id
-                first.append(f"{name} of {of}: {wanted[at]!r} by the files, {theirs[name][at]!r} by the server")
-    return Parity(
-        version=version, server=client.target, compared=len(rows), features=len(names),
-        carried_over=sum(each.carried_over for each in rows), different_scores=scores, different_features=features,
-        first=first,
-    )  # fmt: skip
+        yield [each.transaction.transaction_id for each in part], columns, _by_files(model, columns)
 
 
 def require(found: Parity, *, few: bool) -> None:
@@ -105,10 +130,9 @@ def _by_files(model: Loaded, columns: ModelColumns) -> dict[str, npt.NDArray[Any
     return {SCORE: model.score(inputs), **{name: features[name] for name in model.declaration.feature_names}}
 
 
-def by_server(
+def _by_server(
     client: ModelClient, columns: ModelColumns, names: Sequence[str], version: int
 ) -> dict[str, npt.NDArray[Any]]:
-    """Score and features of n rows as the server answers them, [n] each. Raises Refused for another version."""
     try:
         scored = client.score(columns, version)
         features = client.transform(columns, names, version)
@@ -119,7 +143,7 @@ def by_server(
     return {SCORE: scored.values, **features}
 
 
-def unequal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
+def _unequal(one: npt.NDArray[Any], other: npt.NDArray[Any]) -> npt.NDArray[np.bool_]:
     """Where bits differ, bool [n]; everywhere for another type or length."""
     if one.dtype != other.dtype or one.shape != other.shape:
         return np.ones(max(len(one), len(other)), bool)[: len(one)]

@@ -22,6 +22,7 @@ from retrain.steps import Done, Place
 if TYPE_CHECKING:
     from features.grammar import Declaration
     from retrain.night import Night
+    from training.evaluate import Loaded
     from training.fit import OnEpoch
     from training.metrics import ScoredRows
 
@@ -180,25 +181,22 @@ def gate(night: "Night", place: Place) -> Done:
     scored = place.of("evaluate")
     champion = night.champion()
 
-    def side(file: str, folder: Path, declaration: "Declaration") -> Side:
-        rows, speed = read_scored(scored / file), measure(load(folder, declaration), folder)
+    def side(file: str, folder: Path, model: "Loaded") -> Side:
+        rows, speed = read_scored(scored / file), measure(model, folder)
         return Side(rows, choose(rows, costs), speed.model_bytes, speed.latency_ms)
 
     def of_champion(number: int) -> Side:
         folder = night.models / str(number)
-        return side(CHAMPION, folder, declaration_of(folder))
+        return side(CHAMPION, folder, load(folder, declaration_of(folder)))
 
     with np.load(scored / SEEDS) as others:
         seeds = [others[name] for name in others.files]
-    model = place.of("fit") / MODEL
-    parity = served_parity(
-        model, load(model, night.declaration), place.of("rows") / "test.parquet", read_scored(scored / CANDIDATE),
-        place.keep / "parity",
-    )  # fmt: skip
+    folder = place.of("fit") / MODEL
+    model = load(folder, night.declaration)
+    ours = side(CANDIDATE, folder, model)
+    parity = served_parity(folder, model, place.of("rows") / "test.parquet", ours.rows, place.keep / "parity")
     found = judge(
-        side(CANDIDATE, model, night.declaration),
-        of_champion(champion) if champion is not None else None,
-        limits, costs, seed=plan.seed, seeds=seeds,
+        ours, of_champion(champion) if champion is not None else None, limits, costs, seed=plan.seed, seeds=seeds,
         labels=msgspec.json.decode((place.of("labels") / "facts.json").read_bytes()), parity=parity,
     )  # fmt: skip
     facts = found.facts()

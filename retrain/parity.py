@@ -8,14 +8,15 @@ be the same bits. Whether the installation's own server answers so is asked agai
 
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
-import numpy as np
+import msgspec
 import pyarrow.parquet as pq
 
 from features.analysis import raw_columns
-from release.parity import ROWS, SHOWN, by_server, unequal
+from release.parity import ROWS, ROWS_A_CALL, SCORE, Part, differences
 from serving.client import ModelClient
 from serving.columns import ModelColumns
 from streaming.parts import start
@@ -24,30 +25,18 @@ from training.metrics import ScoredRows
 
 NAME: Final = "candidate"
 VERSION: Final = 1
-ROWS_A_CALL: Final = 512
 DEADLINE_MS: Final = 30_000
-SCORE: Final = "score"
 
 
 def served_parity(folder: Path, model: Loaded, rows: Path, judged: ScoredRows, scratch: Path) -> dict[str, Any]:
     """Count what the server answers otherwise than was judged, over the last 10,000 rows.
 
     folder: the candidate's files; model: what was loaded from them; rows: the test rows, Parquet; judged: their scores,
-    in the same order; scratch: a folder that is emptied. Returns compared (rows), features, different_scores,
-    different_features (values) and first, up to five differences in words.
+    in the same order; scratch: a folder that is emptied. Returns the fields of `release.parity.Differences`.
     Raises Unready when no server comes up, ModelUnavailable when it does not answer.
     """
     shutil.rmtree(scratch, ignore_errors=True)
     shutil.copytree(folder, scratch / "served" / str(VERSION))
-    names = model.declaration.feature_names
-    table = pq.read_table(rows)
-    begins = max(0, table.num_rows - ROWS)
-    columns = raw_columns(table.slice(begins).combine_chunks(), model.declaration)
-    ids, scores = judged.transaction_ids[begins:], judged.scores[begins:]
-    found: dict[str, Any] = {
-        "compared": table.num_rows - begins, "features": len(names), "different_scores": 0, "different_features": 0,
-        "first": [],
-    }  # fmt: skip
     arguments = [
         "serve", "--model-base-path", str(scratch / "served"), "--model-name", NAME, "--host", "127.0.0.1",
         "--port", "0", "--no-rest", "--json-ready",
@@ -58,18 +47,17 @@ def served_parity(folder: Path, model: Loaded, rows: Path, judged: ScoredRows, s
     try:
         port = server.wait_for(state="serving")["port"]
         with ModelClient(f"127.0.0.1:{port}", NAME, DEADLINE_MS) as client:
-            for at in range(0, found["compared"], ROWS_A_CALL):
-                part = {name: column[at : at + ROWS_A_CALL] for name, column in columns.items()}
-                ours = {**model.call("transform", part), SCORE: scores[at : at + ROWS_A_CALL]}
-                theirs = by_server(client, ModelColumns(**part), names, VERSION)
-                for name in (SCORE, *names):
-                    wrong = np.flatnonzero(unequal(ours[name], theirs[name]))
-                    found["different_scores" if name == SCORE else "different_features"] += len(wrong)
-                    for row in wrong[: SHOWN - len(found["first"])].tolist():
-                        found["first"].append(
-                            f"{name} of {ids[at + row]}: {ours[name][row]!r} as judged, {theirs[name][row]!r} as served"
-                        )
+            found = differences(_parts(model, rows, judged), client, model.declaration.feature_names, VERSION)
     finally:
         server.stop()
     shutil.rmtree(scratch)
-    return found
+    return msgspec.structs.asdict(found)
+
+
+def _parts(model: Loaded, rows: Path, judged: ScoredRows) -> Iterator[Part]:
+    table = pq.read_table(rows)
+    for begin in range(max(0, table.num_rows - ROWS), table.num_rows, ROWS_A_CALL):
+        columns = raw_columns(table.slice(begin, ROWS_A_CALL).combine_chunks(), model.declaration)
+        end = begin + len(columns["history"])
+        ours = {**model.call("transform", columns), SCORE: judged.scores[begin:end]}
+        yield judged.transaction_ids[begin:end].tolist(), ModelColumns(**columns), ours
