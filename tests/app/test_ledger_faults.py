@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 
 from app.ledger import Ledger, run
 from observe.metrics import Metrics
+from plumbline.errors import AlertClosed
 from plumbline.label import parse
 from store import engine as store_engine
 from store.engine import transaction
@@ -88,11 +89,11 @@ def ledger_on(engine: sa.Engine, bootstrap: str, prefix: str = "") -> Ledger:
 
 
 def judge_open_alerts(engine: sa.Engine, most: int) -> None:
-    """Verdicts on some open alerts, as a console beside the ledger gives them."""
+    """Verdicts on some open alerts, as a console gives them; the ledger beside it may be first with one."""
     with transaction(engine) as session:
         ids = session.scalars(sa.select(Alert.id).where(Alert.status == "open").limit(most)).all()
     for alert_id in ids:
-        with transaction(engine) as session:
+        with contextlib.suppress(AlertClosed), transaction(engine) as session:
             record_verdict(
                 session, alert_id, verdict="fraud", note="", by="console", now_us=NOW, label_id=f"verdict_{alert_id}"
             )
