@@ -28,7 +28,7 @@ from streaming.arrivals import arrivals
 from streaming.backfill import CHUNK_ROWS, backfill, fold_archive
 from streaming.known import Known
 from streaming.snapshot import freeze, read, sequences, write
-from streaming.state import BEFORE_JOURNAL, State
+from streaming.state import BEFORE_JOURNAL, CaughtUp, State
 
 log = structlog.get_logger()
 
@@ -58,7 +58,7 @@ def save(folder: Path, following: Following, kept: Kept) -> None:
     unfinished = folder / f".counts-{os.getpid()}"
     unfinished.write_bytes(msgspec.json.encode(beside))
     unfinished.rename(folder / f"counts-{sequence}.json")
-    write(folder, freeze(following.state))
+    write(folder, freeze(CaughtUp(following.state)))
     for old in folder.glob("counts-*.json"):
         if int(old.stem.removeprefix("counts-")) not in sequences(folder):
             old.unlink()
@@ -126,7 +126,7 @@ def _prehistory(folder: Path, archive: Path, until_us: int | None) -> State:
     rows = opened.manifest.rows + opened.manifest.labels
     state = backfill(opened, aside, until_us=until_us, remembered=max(rows, REMEMBERED), tell=lambda _: None)
     state.known = Known(REMEMBERED)
-    write(aside, freeze(state))
+    write(aside, freeze(CaughtUp(state)))
     return state
 
 

@@ -41,7 +41,7 @@ from streaming.known import Known
 from streaming.model import Model
 from streaming.scorer import fold
 from streaming.snapshot import freeze, read, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from streaming.topics import ensure_topics
 
 JOURNAL: Final = TopicPartition(Topic.DECISIONS.value, 0)
@@ -132,7 +132,7 @@ def snapshots(folder: Path, accounts: int) -> dict[str, float]:
     _say(f"a state of {accounts:,} accounts")
     state = _large_state(accounts)
     begun = time.perf_counter()
-    frozen = freeze(state)
+    frozen = freeze(CaughtUp(state))
     frozen_seconds = time.perf_counter() - begun
     place = write(folder, frozen)
     written_seconds = time.perf_counter() - begun

@@ -20,7 +20,7 @@ from plumbline.transaction import Transaction
 from streaming.arrivals import arrivals
 from streaming.known import NEW, Known
 from streaming.snapshot import freeze, sequences, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 
 CHUNK_ROWS: Final = 50_000
 
@@ -40,12 +40,11 @@ def backfill(
             "only if the journal is empty"
         )
     state = State(Known(remembered))
-    fold_archive(state, archive, until_us, tell)
-    write(snapshots, freeze(state))
+    write(snapshots, freeze(fold_archive(state, archive, until_us, tell)))
     return state
 
 
-def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Callable[[int], None]) -> None:
+def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Callable[[int], None]) -> CaughtUp:
     """Take an archive's arrivals into an empty state, and note the archive there; see `backfill`.
 
     Raises InvalidArchive when a transaction id comes twice.
@@ -55,6 +54,7 @@ def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Cal
     for chunk in _chunks(archive, until_us):
         _take(state, chunk, frauds)
         tell(len(chunk))
+    return CaughtUp(state)
 
 
 def _chunks(archive: Archive, until_us: int | None) -> Iterator[list[Transaction | LabelApplied]]:

@@ -28,7 +28,7 @@ from streaming.model import Model
 from streaming.prepared import history_until
 from streaming.shadows import Shadows, ask_again, journaled, left_waiting
 from streaming.snapshots import Snapshots
-from streaming.state import State, Supply
+from streaming.state import BEFORE_JOURNAL, CaughtUp, Supply
 
 log = structlog.get_logger()
 
@@ -87,7 +87,7 @@ class Leader:
         model: Model,
         metrics: Metrics,
         now_us: Callable[[], int],
-        state: State,
+        caught_up: CaughtUp,
         journaling: Journaling,
         lease: Lease,
     ) -> None:
@@ -95,7 +95,8 @@ class Leader:
         self.model = model
         self.metrics = metrics
         self.now_us = now_us
-        self.state = state
+        self.caught_up = caught_up
+        self.state = caught_up.state
         self.journaling = journaling
         self.lease = lease
         self.snapshots = Snapshots(scoring.snapshots, scoring.snapshot_every_transactions)
@@ -108,7 +109,7 @@ class Leader:
             self._lead(stop, announce)
 
     def _lead(self, stop: Event, announce: Callable[[], None]) -> None:
-        if self.state.policy is None:
+        if self.state.sequence == BEFORE_JOURNAL:
             self._begin_journal()
         waiting = left_waiting(self.state, self.scoring.bootstrap, self.scoring.journal)
         ask_again(self.shadows, self.state, waiting)
@@ -127,7 +128,7 @@ class Leader:
                     self._begin(Batch())
                 if self.snapshots.due(self.state):
                     self._settle()  # a snapshot holds what is journaled, and nothing else
-                    self.snapshots.take(self.state)
+                    self.snapshots.take(self.caught_up)
                 if not self.lease.held:
                     raise Fenced("the lease went to another scorer")
                 now = time.monotonic()
@@ -140,7 +141,7 @@ class Leader:
         self.shadows.rest(SHADOWS_SECONDS)
         self._begin(Batch())
         self._settle()
-        self.snapshots.finish(self.state)
+        self.snapshots.finish(self.caught_up)
         log.info("left", sequence=self.state.sequence)
 
     def _begin_journal(self) -> None:

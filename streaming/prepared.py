@@ -21,7 +21,7 @@ from streaming.backfill import fold_archive
 from streaming.kafka import end_offsets, reader
 from streaming.known import Known
 from streaming.snapshot import freeze, newest, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 
 POLL_MS: Final = 500
 ENTRIES_A_POLL: Final = 5000
@@ -58,8 +58,7 @@ def prepare(
         if archive is not None:
             fold_archive(state, archive, until_us, tell)
     end = end_offsets(bootstrap, [partition.topic])[partition]
-    fold_until(state, bootstrap, partition, end, tell)
-    write(folder, freeze(state))
+    write(folder, freeze(fold_until(state, bootstrap, partition, end, tell)))
     return state
 
 
@@ -94,7 +93,9 @@ def history_until(
     return state.histories[declaration.fingerprint]
 
 
-def fold_until(state: State, bootstrap: str, partition: TopicPartition, end: int, tell: Callable[[int], None]) -> None:
+def fold_until(
+    state: State, bootstrap: str, partition: TopicPartition, end: int, tell: Callable[[int], None]
+) -> CaughtUp:
     """Fold the journal's entries before offset `end`; tell: called with the number of entries as they are taken."""
     begin = state.sequence + 1
     with closing(reader(bootstrap, {partition: begin}, most_records=ENTRIES_A_POLL)) as entries:
@@ -102,3 +103,4 @@ def fold_until(state: State, bootstrap: str, partition: TopicPartition, end: int
             for records in entries.poll(timeout_ms=POLL_MS).values():
                 wanted = [(each.offset, journal.decode(each.value)) for each in records if each.offset < end]
                 tell(state.fold(wanted))
+    return CaughtUp(state)

@@ -25,7 +25,7 @@ from streaming.leading import IDLE_MS, Leader, PartitionsChanged, Scoring, suppl
 from streaming.lease import Lease
 from streaming.model import Model
 from streaming.snapshot import newest
-from streaming.state import State, Supply
+from streaming.state import CaughtUp, State, Supply
 from streaming.warm_up import warm_up
 
 log = structlog.get_logger()
@@ -92,11 +92,12 @@ def _term(
         producer = stack.enter_context(_producing(scoring))
         letters = TopicPartition(scoring.topic(Topic.DEAD_LETTER), 0)
         end = begin_term(scoring.bootstrap, producer, scoring.journal, letters)
-        while entries.position(scoring.journal) < end and not stop.is_set():
-            fold(state, entries, IDLE_MS, supply_of(scoring, None))
+        caught_up = catch_up(scoring, state, entries, end, stop)
+        if caught_up is None:
+            return
         metrics.gauge("plumbline_leader").set(1)
         journaling = stack.enter_context(Journaling(producer, scoring.journal, scoring.topic(Topic.DEAD_LETTER)))
-        leader = Leader(scoring, model, metrics, now_us, state, journaling, lease)
+        leader = Leader(scoring, model, metrics, now_us, caught_up, journaling, lease)
         leader.lead(stop, lambda: announce("leading", state.sequence))
 
 
@@ -119,6 +120,19 @@ def restore(scoring: Scoring, end: int) -> State:
             f"before {end}: they are not of one installation; remove the snapshots, or restore the journal"
         )
     return state
+
+
+def catch_up(scoring: Scoring, state: State, entries: KafkaConsumer, end: int, stop: Event) -> CaughtUp | None:
+    """Fold what the journal's reader has before offset `end`; None when `stop` was set before that was done.
+
+    end: of a journal that this scorer's new producer has closed off (`begin_term`). What a stop leaves half folded can
+    neither lead nor be kept: it would decide again what it has not read.
+    """
+    while entries.position(scoring.journal) < end:
+        if stop.is_set():
+            return None
+        fold(state, entries, IDLE_MS, supply_of(scoring, None))
+    return CaughtUp(state)
 
 
 def fold(state: State, entries: KafkaConsumer, timeout_ms: int, supply: Supply | None = None) -> int:

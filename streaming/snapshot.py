@@ -23,7 +23,7 @@ from plumbline.label import Label
 from plumbline.policy import Policy
 from streaming.awaited import Awaited, Rows
 from streaming.known import Known
-from streaming.state import State
+from streaming.state import CaughtUp, State
 
 FORMAT: Final = 4
 KEPT: Final = 2
@@ -65,8 +65,9 @@ class _Formatted(msgspec.Struct):
 Frozen = tuple[Manifest, dict[str, npt.NDArray[Any]]]
 
 
-def freeze(state: State) -> Frozen:
+def freeze(caught_up: CaughtUp) -> Frozen:
     """A copy of the state that later changes do not touch; cheap, so that writing it can happen elsewhere."""
+    state = caught_up.state
     arrays = {
         f"history.{fingerprint}.{name}": array
         for fingerprint, history in state.histories.items()

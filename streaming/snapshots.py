@@ -7,7 +7,7 @@ import structlog
 
 from plumbline.errors import Unready
 from streaming.snapshot import Frozen, freeze, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 
 log = structlog.get_logger()
 
@@ -31,17 +31,17 @@ class Snapshots:
         busy = self._writer is not None and self._writer.is_alive()
         return state.sequence - self._newest >= self._every and not busy
 
-    def take(self, state: State) -> None:
+    def take(self, caught_up: CaughtUp) -> None:
         """Take one now; the state may go on changing at once."""
-        self._newest = state.sequence
-        self._writer = Thread(target=self._write, args=(freeze(state),), name="snapshot")
+        self._newest = caught_up.state.sequence
+        self._writer = Thread(target=self._write, args=(freeze(caught_up),), name="snapshot")
         self._writer.start()
 
-    def finish(self, state: State) -> None:
+    def finish(self, caught_up: CaughtUp) -> None:
         """Take a last one, and return when it is on disk. Raises Unready when it cannot be written."""
         if self._writer is not None:
             self._writer.join()
-        write(self._folder, freeze(state))
+        write(self._folder, freeze(caught_up))
 
     def _write(self, frozen: Frozen) -> None:
         try:

@@ -212,13 +212,15 @@ class State:
         """Take journal entries, each with its sequence number, in order; returns how many.
 
         supply: see `assign`. The history of every decision is computed again on the way. Raises StateDiverged when it
-        is not what was journaled, FingerprintMismatch when the entry was made under a declaration that is not in
+        is not what was journaled, when a remembered transaction is decided again or the journal begun again,
+        FingerprintMismatch when the entry was made under a declaration that is not in
         force, HistoryMissing when a declaration came into force whose history is not to be had.
         """
         rows: list[tuple[int, Decision | LabelApplied]] = []
         taken = 0
         for sequence, entry in entries:
             taken += 1
+            self._refuse_second_beginning(sequence, entry)
             if isinstance(entry, AssignmentApplied) and not self.only:
                 self._fold_rows(rows)
                 rows = []
@@ -283,6 +285,14 @@ class State:
             "to rebuild from the journal, or backfill the archive that came before it"
         )
 
+    def _refuse_second_beginning(self, sequence: int, entry: Entry) -> None:
+        """What a first start journals is there once: a second one was journaled by a state without the first."""
+        if isinstance(entry, AssignmentApplied | ControlApplied) and entry.source is None and self.policy is not None:
+            raise StateDiverged(
+                f"journal entry {sequence} begins the journal a second time ({type(entry).__name__} without a source): "
+                "it was written by a scorer that had not read the journal; restore the journal from before this entry"
+            )
+
     def _admit_in_order(self, entries: Sequence[Decision | LabelApplied]) -> list[int]:
         """`admit` of every decision; a label marks what is known at its place, and never what comes after it."""
         status: list[int] = []
@@ -294,3 +304,15 @@ class State:
                 if isinstance(entry, LabelApplied):
                     self.mark_fraud(entry.label.transaction_id)
         return status
+
+
+@dataclass(frozen=True, slots=True)
+class CaughtUp:
+    """A state that was folded to the end, and not stopped on the way: the only kind that leads or becomes a snapshot.
+
+    Made where a fold comes to its end and nowhere else (a test looks for other places): a scorer's catching up with the
+    journal (`scorer.catch_up`), a history that is prepared (`prepared.fold_until`), an archive before the journal's
+    first entry (`backfill.fold_archive`), and the watching process's own fold (`audit.keeping`).
+    """
+
+    state: State

@@ -8,12 +8,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from features.declaration import FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fingerprint
+from features.grammar import fields_of
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
-from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
+from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY, Policy, digest
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
@@ -23,7 +24,7 @@ from streaming.deciding import REASONS_MOST
 from streaming.known import Known
 from streaming.model import PAUSE_FIRST_US, PAUSE_MOST_US
 from streaming.snapshot import freeze
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, scores_of, told
 
 REMEMBERED = 1000
@@ -368,7 +369,7 @@ def test_no_stream_makes_a_missing_model_approve(stream, fault):
 
 def contents(state):
     """A state as comparable values: every array, and all else that a snapshot holds."""
-    manifest, arrays = freeze(state)
+    manifest, arrays = freeze(CaughtUp(state))
     return manifest, {name: (array.dtype, array.tolist()) for name, array in arrays.items()}
 
 
@@ -424,6 +425,22 @@ def test_folding_a_transaction_decided_twice_is_refused(scene):
     scene.pay(1)
     with pytest.raises(StateDiverged, match="entry 2 decides transaction t1 a second time"):
         State(Known(9)).fold(list(enumerate([*scene.journal, scene.journal[-1]])))
+
+
+@pytest.mark.parametrize("again", [0, 1], ids=["assignment", "policy"])
+def test_folding_a_second_beginning_is_refused(again):
+    """Whether or not another scorer's first entries say the same."""
+    begun = [
+        AssignmentApplied(
+            assignment=None, fingerprints=(), source=None, journaled_at=NOW,
+            declarations={DECLARATION.fingerprint: fields_of(DECLARATION)},
+        ),
+        ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW),
+    ]  # fmt: skip
+    state = State(Known(9))
+    state.fold(list(enumerate(begun)))
+    with pytest.raises(StateDiverged, match="entry 5 begins the journal a second time"):
+        state.fold([(5, begun[again])])
 
 
 def test_folding_an_entry_of_another_declaration_is_refused(scene):

@@ -22,7 +22,7 @@ from streaming.known import Known
 from streaming.model import LOOK_US
 from streaming.shadows import Shadows, journaled
 from streaming.snapshot import freeze, read, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, told
 
 WIDER = replace(
@@ -174,7 +174,7 @@ def test_state_is_the_fold_of_that_journal_wherever_a_snapshot_was_taken(tmp_pat
     numbered = list(enumerate(leader.journal))
 
     def contents(state):
-        manifest, arrays = freeze(state)
+        manifest, arrays = freeze(CaughtUp(state))
         return manifest, {name: array.tolist() for name, array in arrays.items()}
 
     for seed in range(5):
@@ -182,7 +182,7 @@ def test_state_is_the_fold_of_that_journal_wherever_a_snapshot_was_taken(tmp_pat
         cut, size = draw.randrange(len(numbered)), draw.randint(1, 50)
         state = State(Known(1000))
         state.fold(numbered[:cut], leader.supply)
-        state = read(write(tmp_path / str(seed), freeze(state)), 1000)
+        state = read(write(tmp_path / str(seed), freeze(CaughtUp(state))), 1000)
         for begin in range(cut, len(numbered), size):
             state.fold(numbered[begin : begin + size], leader.supply)
         assert list(state.histories) == [NEW]

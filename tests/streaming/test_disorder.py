@@ -19,7 +19,7 @@ from streaming import state as states
 from streaming.batch import process
 from streaming.known import Known
 from streaming.snapshot import freeze, read, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from streaming.verify import differences
 from tests.fakes import NOW, FakeClient, Numbered, fake_model, payment, raw, told
 from tests.intake_oracle import intake
@@ -81,7 +81,7 @@ class Scorers:
         if how == "fold":
             self.state = self.folded()
         elif how == "snapshot":
-            self.state = read(write(self.folder, freeze(self.state)), self.remembered)
+            self.state = read(write(self.folder, freeze(CaughtUp(self.state))), self.remembered)
         elif how == "tail":
             self.state = self.older
             self.state.fold(list(enumerate(self.journal))[self.state.sequence + 1 :])

@@ -16,7 +16,7 @@ from streaming.known import Known
 from streaming.model import PAUSE_MOST_US
 from streaming.shadows import Shadows, ask_again
 from streaming.snapshot import freeze, read, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from tests.streaming.test_declarations import NEW, OLD, WIDER, Leader, decided_at, shadowed
 from tests.streaming.test_routing import expected, served
 
@@ -101,7 +101,7 @@ def test_what_waits_is_kept_in_a_snapshot_and_asked_again(tmp_path):
     leader.take(control=[Assignment(version="a", decides=1, shadows=(2, 3))], payments=5)
     leader.shadows._queues[3].asked[0][1].result(PATIENCE_SECONDS)
     leader.take(payments=1)  # journals what 3 has said
-    again = read(write(tmp_path, freeze(leader.state)), 1000)
+    again = read(write(tmp_path, freeze(CaughtUp(leader.state))), 1000)
     assert again.awaited == leader.state.awaited
     sequences = [n for n, _ in decided_at(leader.journal)]
     assert {version: sorted(each) for version, each in again.awaited.by_version.items()} == {
@@ -123,7 +123,7 @@ def test_what_waits_is_kept_in_a_snapshot_and_asked_again(tmp_path):
 def test_a_snapshot_of_before_there_was_anything_to_wait_for_stays_good(tmp_path):
     leader = served()
     leader.take(payments=5)
-    place = write(tmp_path, freeze(leader.state))
+    place = write(tmp_path, freeze(CaughtUp(leader.state)))
     assert b"awaited" not in (place / "manifest.json").read_bytes()
     assert not read(place, 1000).awaited
 

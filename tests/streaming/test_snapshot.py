@@ -18,7 +18,7 @@ from streaming.batch import process
 from streaming.known import Known
 from streaming.snapshot import FORMAT, Manifest, freeze, newest, prehistory, read, sealed, sequences, write
 from streaming.snapshots import Snapshots
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from tests.fakes import NOW, FakeClient, Numbered, fake_model, payment, raw, told
 
 
@@ -35,13 +35,13 @@ def state_of(payments, sequence=None):
 
 
 def contents(state):
-    manifest, arrays = freeze(state)
+    manifest, arrays = freeze(CaughtUp(state))
     return manifest, {name: (array.dtype, array.tolist()) for name, array in arrays.items()}
 
 
 def test_what_was_written_is_read_back_and_goes_on_alike(tmp_path):
     state = state_of(20)
-    place = write(tmp_path / "snapshots", freeze(state))
+    place = write(tmp_path / "snapshots", freeze(CaughtUp(state)))
     again = read(place, 100)
     assert contents(again) == contents(state)
     later = [Numbered("transactions").message(raw(payment(n))) for n in range(15, 30)]
@@ -52,28 +52,28 @@ def test_what_was_written_is_read_back_and_goes_on_alike(tmp_path):
 
 
 def test_an_empty_state_can_be_kept_too(tmp_path):
-    write(tmp_path, freeze(State(Known(10))))
+    write(tmp_path, freeze(CaughtUp(State(Known(10)))))
     found, refused = newest(tmp_path, 10)
     assert (found.sequence, found.positions, found.policy, refused) == (-1, {}, None, [])
 
 
 def test_a_frozen_state_is_not_touched_by_what_comes_later(tmp_path):
     state = state_of(5)
-    frozen, before = freeze(state), contents(state)
+    frozen, before = freeze(CaughtUp(state)), contents(state)
     process(state, fake_model(), transaction=[Numbered("transactions").message(raw(payment(77)))], now_us=NOW)
     assert contents(read(write(tmp_path, frozen), 100)) == before
 
 
 def test_the_newest_two_stay(tmp_path):
     for sequence in (5, 9, 30, 200):
-        write(tmp_path, freeze(state_of(3, sequence)))
+        write(tmp_path, freeze(CaughtUp(state_of(3, sequence))))
     assert sorted(sequences(tmp_path)) == [30, 200]
     assert newest(tmp_path, 100)[0].sequence == 200
 
 
 def test_one_taken_again_at_the_same_place_replaces_the_old_one(tmp_path):
-    write(tmp_path, freeze(state_of(3, 7)))
-    write(tmp_path, freeze(state_of(8, 7)))
+    write(tmp_path, freeze(CaughtUp(state_of(3, 7))))
+    write(tmp_path, freeze(CaughtUp(state_of(8, 7))))
     assert len(newest(tmp_path, 100)[0].known) == 8
 
 
@@ -125,8 +125,8 @@ DAMAGE = {
 @pytest.mark.parametrize("name", DAMAGE)
 def test_a_damaged_one_is_refused_by_name_and_the_older_one_is_used(tmp_path, name):
     damage, kind = DAMAGE[name]
-    write(tmp_path, freeze(state_of(3, 5)))
-    place = write(tmp_path, freeze(state_of(6, 9)))
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
+    place = write(tmp_path, freeze(CaughtUp(state_of(6, 9))))
     damage(place)
     with pytest.raises(kind, match=str(place)):
         read(place, 100)
@@ -143,7 +143,7 @@ def test_one_of_another_declaration_goes_on_under_it(tmp_path):
     topic = Numbered("transactions")
     first = [topic.message(raw(payment(n))) for n in range(5)]
     process(state, fake_model(client), transaction=first, now_us=NOW)
-    again = read(write(tmp_path, freeze(state)), 100)
+    again = read(write(tmp_path, freeze(CaughtUp(state))), 100)
     later = [topic.message(raw(payment(n))) for n in range(5, 9)]
     (decision, *_) = process(again, fake_model(client), transaction=later, now_us=NOW).entries
     assert (decision.fingerprint, len(decision.history), len(decision.scores)) == (fewer.fingerprint, 3, 1)
@@ -151,29 +151,29 @@ def test_one_of_another_declaration_goes_on_under_it(tmp_path):
 
 def test_when_all_are_damaged_there_is_none_and_every_reason_is_told(tmp_path):
     for sequence in (5, 9):
-        flip(write(tmp_path, freeze(state_of(3, sequence))) / "state.npz", 300)
+        flip(write(tmp_path, freeze(CaughtUp(state_of(3, sequence)))) / "state.npz", 300)
     found, refused = newest(tmp_path, 100)
     assert found is None
     assert len(refused) == 2
 
 
 def test_one_of_the_future_says_so_before_anything_else_of_it_is_read(tmp_path):
-    place = write(tmp_path, freeze(state_of(3)))
+    place = write(tmp_path, freeze(CaughtUp(state_of(3))))
     (place / "manifest.json").write_text('{"format": 99, "what": "nobody knows"}')
     with pytest.raises(SnapshotRefused, match=f"has format 99, this release reads {FORMAT}"):
         read(place, 100)
 
 
 def test_what_killed_writers_left_behind_is_removed_with_the_next_one(tmp_path):
-    write(tmp_path, freeze(state_of(3, 5)))
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
     for name in (".unfinished-6-1", f".unfinished-9-{os.getpid()}"):
         shutil.copytree(tmp_path / "5", tmp_path / name)
-    write(tmp_path, freeze(state_of(6, 9)))
+    write(tmp_path, freeze(CaughtUp(state_of(6, 9))))
     assert sorted(each.name for each in tmp_path.iterdir()) == ["5", "9"]
 
 
 def test_a_half_written_one_is_never_seen(tmp_path):
-    write(tmp_path, freeze(state_of(3, 5)))
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
     shutil.copytree(tmp_path / "5", tmp_path / ".unfinished-9-1")
     (tmp_path / "notes.txt").write_text("not ours")
     assert sequences(tmp_path) == [5]
@@ -182,14 +182,14 @@ def test_a_half_written_one_is_never_seen(tmp_path):
 
 @pytest.mark.parametrize("where", ["savez", "fsync"])
 def test_a_full_disk_leaves_the_older_ones_and_no_rest(tmp_path, monkeypatch, where):
-    write(tmp_path, freeze(state_of(3, 5)))
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
 
     def full(*_, **__):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     monkeypatch.setattr(*{"savez": (np, "savez"), "fsync": (os, "fsync")}[where], full)
     with pytest.raises(Unready, match=r"No space left on device.*make room"):
-        write(tmp_path, freeze(state_of(6, 9)))
+        write(tmp_path, freeze(CaughtUp(state_of(6, 9))))
     monkeypatch.undo()
     assert [each.name for each in tmp_path.iterdir()] == ["5"]
     assert newest(tmp_path, 100)[0].sequence == 5
@@ -198,18 +198,18 @@ def test_a_full_disk_leaves_the_older_ones_and_no_rest(tmp_path, monkeypatch, wh
 def test_a_folder_that_cannot_be_made_is_one_sentence(tmp_path):
     (tmp_path / "file").write_text("in the way")
     with pytest.raises(Unready, match=f"no snapshot could be written to {tmp_path}/file/snapshots"):
-        write(tmp_path / "file" / "snapshots", freeze(state_of(3)))
+        write(tmp_path / "file" / "snapshots", freeze(CaughtUp(state_of(3))))
 
 
 def test_the_archive_that_history_began_with_is_told_even_when_the_newest_is_broken(tmp_path):
     assert prehistory(tmp_path) == ("", None)
-    write(tmp_path, freeze(state_of(3, 5)))
-    truncate(write(tmp_path, freeze(state_of(3, 6))) / "manifest.json")
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
+    truncate(write(tmp_path, freeze(CaughtUp(state_of(3, 6)))) / "manifest.json")
     assert prehistory(tmp_path) == ("abc", 5)
 
 
 def test_a_smaller_memory_keeps_the_newest(tmp_path):
-    place = write(tmp_path, freeze(state_of(20)))
+    place = write(tmp_path, freeze(CaughtUp(state_of(20))))
     small = read(place, 6)
     known = [n for n in range(20) if small.known.find(f"t{n}") >= 0]
     assert known == list(range(14, 20))
@@ -222,16 +222,16 @@ def test_a_leader_takes_one_when_enough_entries_have_passed(tmp_path):
     assert not leader.due(state)
     state.sequence = 1100
     assert leader.due(state)
-    leader.take(state)
+    leader.take(CaughtUp(state))
     state.sequence = 1101
     assert not leader.due(state)
-    leader.finish(state)
+    leader.finish(CaughtUp(state))
     assert sorted(sequences(tmp_path)) == [1100, 1101]
 
 
 def test_a_snapshot_that_fails_meanwhile_does_not_stop_the_leader(tmp_path):
     (tmp_path / "file").write_text("in the way")
     leader, state = Snapshots(tmp_path / "file", every=1), state_of(3, 10)
-    leader.take(state)
+    leader.take(CaughtUp(state))
     with pytest.raises(Unready):
-        leader.finish(state)
+        leader.finish(CaughtUp(state))

@@ -18,7 +18,7 @@ from streaming.journaling import Journaling
 from streaming.kafka import transactional_producer
 from streaming.known import Known
 from streaming.snapshot import FORMAT, freeze, read, write
-from streaming.state import State
+from streaming.state import CaughtUp, State
 from streaming.topics import ensure_topics
 from streaming.verify import differences
 from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
@@ -52,7 +52,7 @@ class Leader:
         self.write(process(self.state, fake_model(), **messages, now_us=NOW))
 
     def snapshot(self):
-        return write(self.folder, freeze(self.state))
+        return write(self.folder, freeze(CaughtUp(self.state)))
 
     def restart(self):
         """Go on from the newest snapshot, as after a crash right behind it."""
