@@ -150,7 +150,7 @@ class Intake:
         if record.topic == self._prefix + Topic.LABELS.value:
             return labels.parse(raw, now_us)
         if record.topic == self._prefix + Topic.CONTROL.value:
-            return control.parse(raw)
+            return control.parse(raw, patterns=isinstance(entry, ControlApplied))
         return transactions.parse(raw, now_us)
 
     def _admit(self, run: Sequence[Judged], rows: list[Transaction | LabelApplied]) -> None:
@@ -168,8 +168,8 @@ class Intake:
 
     def _take_other(self, each: Judged, rows: list[Transaction | LabelApplied]) -> None:
         if isinstance(each.body, Policy):
-            if not (why := refusal(each.body, self.state.policy, each.entry)):
-                self.state.policy = each.body
+            if not (why := refusal(each.body, self.state.policy, self.state.policies, each.entry)):
+                self.state.activate(each.body)
             each.became, each.error = ("rejected", why) if why else ("control", "")
         elif isinstance(each.body, Assignment) and isinstance(each.entry, Rejected):
             # Whether a version was served and its history prepared cannot be known from the message: the journal says.

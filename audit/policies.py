@@ -1,19 +1,24 @@
 """Whether a policy's message came into force, judged again from the policy before it."""
 
+from collections.abc import Mapping
+
 from plumbline.errors import Invalid
 from plumbline.journal import Entry, Rejected
-from plumbline.policy import Policy, require_replaced
+from plumbline.policy import DEFAULT_POLICY, Policy, require_own_version, require_replaced
 
 
-def refusal(given: Policy, in_force: Policy | None, entry: Entry | None) -> str:
-    """Why a policy is refused; empty where it comes into force.
+def refusal(given: Policy, active: Policy | None, known: Mapping[str, str], entry: Entry | None) -> str:
+    """Why a policy is refused; empty where it becomes the active one.
 
-    in_force: None where the audit began behind it and cannot know it; then the journal's own word is taken.
+    active: None where the audit began behind it and cannot know it; known: `content_digest` of earlier ones by version,
+    incomplete where the first policy of all is not among them. What cannot be known, the journal's own word decides.
     """
-    if in_force is None and isinstance(entry, Rejected):
+    if (active is None or DEFAULT_POLICY.version not in known) and isinstance(entry, Rejected):
         return entry.error
     try:
-        require_replaced(given, in_force)
+        require_replaced(given, active)
+        if isinstance(entry, Rejected):  # older releases accepted a version again, with other contents
+            require_own_version(given, known)
     except Invalid as error:
         return str(error)
     return ""

@@ -14,7 +14,7 @@ class _Tagged(msgspec.Struct):
     type: str = "policy"
 
 
-def parse(raw: bytes) -> Control:
+def parse(raw: bytes, *, patterns: bool = False) -> Control:
     """The Policy or Assignment in a control message's bytes; its field `type` says which.
 
     Raises InvalidControl, which names the field, its value and what was allowed.
@@ -25,7 +25,7 @@ def parse(raw: bytes) -> Control:
         kind = "policy"  # whose parser says what is wrong with the bytes
     match kind:
         case "policy":
-            return policy.parse(raw)
+            return policy.parse(raw, patterns=patterns)
         case "assignment":
             return assignment.parse(raw)
         case _:

@@ -9,6 +9,9 @@ the salt and the transaction's id alone, so that scorer, standby, replay and aud
 
 import hashlib
 import math
+import re
+import struct
+from collections.abc import Mapping
 from typing import Annotated, Final, NamedTuple
 
 import msgspec
@@ -20,11 +23,27 @@ from plumbline.errors import InvalidControl
 from plumbline.refusal import decoded
 from plumbline.transaction import AmountMinor, Id, Transaction
 
-Threshold = Annotated[float, Meta(ge=0, le=2)]
+Threshold = Annotated[float, Meta(ge=0, le=2, description="Rounded to a float32, as scores are, when it is read.")]
 
 SALT_LEAST: Final = 16
 """Characters of a sample's salt: whoever could guess it could choose transaction ids that are let through."""
 THRESHOLDS_MOST: Final = 64
+
+MAX_KNOWN_VERSIONS: Final = 4_096
+"""Versions of earlier policies that a scorer remembers; the oldest gives way to the next."""
+
+_PATTERN_MARKS: Final = re.compile(r"[*?%\\^\[\]{}|]|\$$")
+_LISTS: Final = ("declined_accounts", "declined_merchants", "declined_devices")
+
+
+def float32(value: float) -> float:
+    """The float32 nearest to a number: what is compared with a score has a score's precision.
+
+    >>> float32(0.5), float32(0.7)
+    (0.5, 0.699999988079071)
+    """
+    nearest: float = struct.unpack("f", struct.pack("f", value))[0]
+    return nearest
 
 
 class VersionThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -34,14 +53,18 @@ class VersionThresholds(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     review_at: Threshold
     decline_at: Threshold
 
+    def __post_init__(self) -> None:
+        _round_thresholds(self)
+
 
 class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="policy"):
     """Thresholds, limits and lists under which scores become outcomes; a threshold above 1 is never reached.
 
     A score at or above `decline_at` declines, at or above `review_at` goes to review; `thresholds` holds other ones for
-    single model versions. Of what a score alone would decline, `sample_per_mille` of every thousand are let through to
-    review, up to the amount `sample_amount_max_minor`; never what a list declines. `replaces`: `digest` of the policy
-    that must be in force, or this one is refused (empty: any), so that nobody undoes what he has not seen.
+    single model versions. All of them become float32, as scores are, when a policy is made or read. Of what a score
+    alone would decline, `sample_per_mille` of every thousand are let through to review, up to the amount
+    `sample_amount_max_minor`; never what a list declines. `replaces`: `digest` of the policy that must be active, or
+    this one is refused (empty: any), so that nobody undoes what he has not seen.
     """
 
     version: Id
@@ -58,6 +81,7 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
     replaces: Annotated[str, Meta(max_length=64)] = ""
 
     def __post_init__(self) -> None:
+        _round_thresholds(self)
         _require_ordered("", self.review_at, self.decline_at)
         for each in self.thresholds:
             _require_ordered(f"thresholds of version {each.version}: ", each.review_at, each.decline_at)
@@ -78,10 +102,18 @@ class Policy(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
         return self.review_at, self.decline_at
 
 
-def _require_ordered(whose: str, review_at: float, decline_at: float) -> None:
+def _round_thresholds(given: Policy | VersionThresholds) -> None:
+    for name in ("review_at", "decline_at"):
+        value = getattr(given, name)
+        if not 0 <= value <= 2:
+            raise ValueError(f"{name} is {value}: expected 0 to 2")
+        msgspec.structs.force_setattr(given, name, float32(value))
+
+
+def _require_ordered(subject: str, review_at: float, decline_at: float) -> None:
     if review_at > decline_at:
         raise ValueError(
-            f"{whose}review_at is {review_at}: expected at most decline_at ({decline_at}), "
+            f"{subject}review_at is {review_at:g}: expected at most decline_at ({decline_at:g}), "
             "since review is the milder outcome"
         )
 
@@ -94,18 +126,46 @@ _decoder = msgspec.json.Decoder(Policy)
 encode = msgspec.json.Encoder(order="deterministic").encode
 
 
-def parse(raw: bytes) -> Policy:
+def parse(raw: bytes, *, patterns: bool = False) -> Policy:
     """The Policy in a control message's bytes.
 
-    raw: UTF-8 JSON object of at most 1,000,000 bytes, with `"type": "policy"`.
+    raw: UTF-8 JSON object of at most 1,000,000 bytes, with `"type": "policy"`; patterns: accept list entries that look
+    like patterns, as older releases did.
     Raises InvalidControl, which names the field, its value and what was allowed.
     """
-    return decoded(InvalidControl, "policy", Policy, _decoder, raw, POLICY_MAX_BYTES)
+    policy = decoded(InvalidControl, "policy", Policy, _decoder, raw, POLICY_MAX_BYTES)
+    if not patterns:
+        _require_plain_entries(policy)
+    return policy
+
+
+def _require_plain_entries(policy: Policy) -> None:
+    for name in _LISTS:
+        for entry in sorted(getattr(policy, name)):
+            if _PATTERN_MARKS.search(entry):
+                allowed = "a whole id: lists know no patterns, so this entry would match nothing"
+                raise InvalidControl(f"policy {policy.version}", name, entry, allowed)
 
 
 def digest(policy: Policy) -> str:
     """What `replaces` calls a policy: the first 16 hexadecimal digits of the SHA-256 of its bytes."""
     return hashlib.sha256(encode(policy)).hexdigest()[:16]
+
+
+def content_digest(policy: Policy) -> str:
+    """As `digest`, of everything but `replaces`: the same thresholds, limits and lists under the same version."""
+    return digest(msgspec.structs.replace(policy, replaces=""))
+
+
+def require_own_version(given: Policy, known: Mapping[str, str]) -> None:
+    """Raises InvalidControl where an earlier policy had this version and other contents.
+
+    known: `content_digest` of earlier policies by version.
+    """
+    found = known.get(given.version)
+    if found is not None and found != content_digest(given):
+        allowed = "a version of its own: an earlier policy has this one and other contents, and decisions name only it"
+        raise InvalidControl(f"policy {given.version}", "version", given.version, allowed)
 
 
 def require_replaced(given: Policy, in_force: Policy | None) -> None:
@@ -143,12 +203,13 @@ def decide(transaction: Transaction, score: Score | None, policy: Policy) -> Jud
         reasons.append(MODEL_UNAVAILABLE)
     else:
         review_at, decline_at = policy.pair(score.model_version)
-        if score.value >= decline_at:
+        value = float32(score.value)
+        if value >= decline_at:
             outcome, sampled = Outcome.DECLINE, _sampled(transaction, hits, policy)
             if sampled and sample_place(policy.sample_salt, transaction.transaction_id) < sampled:
                 outcome = Outcome.REVIEW
                 reasons.append(LET_THROUGH)
-        elif score.value >= review_at:
+        elif value >= review_at:
             outcome = Outcome.REVIEW
     for code, severity in hits:
         outcome = max(outcome, severity)

@@ -28,7 +28,7 @@ from plumbline.errors import (
     StateDiverged,
 )
 from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, DeadLetter, Entry, LabelApplied, Rejected
-from plumbline.policy import Policy, require_replaced
+from plumbline.policy import Policy, require_own_version, require_replaced
 from plumbline.transaction import Transaction
 from serving.columns import ModelColumns
 from streaming.arrivals import arrivals
@@ -92,7 +92,8 @@ def _apply_control(
         given = controls.parse(message.raw)
         if isinstance(given, Policy):
             require_replaced(given, state.policy)
-            state.policy = given
+            require_own_version(given, state.policies)
+            state.activate(given)
             return ControlApplied(policy=given, source=message.source, journaled_at=now_us)
         return _assign(state, model, given, message.source, now_us, supply)
     except Invalid as error:

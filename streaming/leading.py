@@ -152,7 +152,7 @@ class Leader:
             assignment=None, fingerprints=(), declarations=declarations, source=None, journaled_at=now_us
         )
         ruled = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=now_us)
-        self.state.policy = DEFAULT_POLICY
+        self.state.activate(DEFAULT_POLICY)
         self._begin(Batch(entries=[declared, ruled]))
         self._settle()
 

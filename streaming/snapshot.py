@@ -35,6 +35,8 @@ _READ_BYTES: Final = 1 << 20
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """What a snapshot is: format, sequence, positions, everything in force at that place, archive, and its digests.
 
+    policies: version and content digest of each policy that was ever active, the active one last; left out where none
+    was, as in snapshots of releases that did not remember them, which know the active one alone;
     waiting: labels that wait for their transactions, the oldest first;
     awaited: of each shadow, version, declaration and the decisions that wait for its answer; left out where there are
     none, so that snapshots from before there was any stay good;
@@ -54,6 +56,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     archive_digest: str
     archive_until_us: int | None
     awaited: Rows | msgspec.UnsetType = msgspec.UNSET
+    policies: list[tuple[str, str]] | msgspec.UnsetType = msgspec.UNSET
     state_sha256: str
     manifest_sha256: str = ""
 
@@ -88,6 +91,7 @@ def freeze(caught_up: CaughtUp) -> Frozen:
         archive_digest=state.archive_digest,
         archive_until_us=state.archive_until_us,
         awaited=state.awaited.rows() or msgspec.UNSET,
+        policies=list(state.policies.items()) or msgspec.UNSET,
         state_sha256="",
     )
     return manifest, arrays
@@ -188,6 +192,7 @@ def read(place: Path, remembered: int) -> State:
         },
         waiting={label.transaction_id: label for label in manifest.waiting},
         policy=manifest.policy,
+        policies=dict(manifest.policies or []),
         assignment=manifest.assignment,
         fingerprints=manifest.fingerprints,
         positions={(topic, partition): offset for topic, partition, offset in manifest.positions},

@@ -21,7 +21,7 @@ from plumbline.decision import Decision, Source
 from plumbline.errors import FingerprintMismatch, HistoryMissing, StateDiverged
 from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Entry, LabelApplied
 from plumbline.label import Label
-from plumbline.policy import Policy
+from plumbline.policy import MAX_KNOWN_VERSIONS, Policy, content_digest
 from plumbline.transaction import Transaction
 from streaming.arrivals import arrivals
 from streaming.awaited import Awaited
@@ -48,6 +48,7 @@ class State:
     its order; positions: next offset by (topic, partition); sequence: newest journal entry folded;
     archive_digest, archive_until_us: the archive that was folded before the journal's first entry (empty: none), and
     the arrival time up to which it was (None: whole);
+    policies: `content_digest` of each policy that was ever active, by its version, the active one last;
     awaited: decisions that wait for a shadow's answer;
     only: the declaration that this state prepares, whatever the journal says of others; empty for a scorer's own.
     """
@@ -56,6 +57,7 @@ class State:
     histories: dict[str, History] = field(default_factory=lambda: {DECLARATION.fingerprint: History(DECLARATION)})
     waiting: dict[str, Label] = field(default_factory=dict)
     policy: Policy | None = None
+    policies: dict[str, str] = field(default_factory=dict)
     assignment: Assignment | None = None
     fingerprints: tuple[str, ...] = ()
     positions: Positions = field(default_factory=dict)
@@ -64,6 +66,10 @@ class State:
     archive_until_us: int | None = None
     awaited: Awaited = field(default_factory=Awaited)
     only: str = ""
+
+    def __post_init__(self) -> None:
+        if self.policy is not None:
+            self.activate(self.policy)
 
     @property
     def deciding(self) -> str:
@@ -139,6 +145,14 @@ class State:
             )
         history.entities = entities
         return history
+
+    def activate(self, policy: Policy) -> None:
+        """Make a policy the active one, and remember whose version it has."""
+        self.policy = policy
+        self.policies.pop(policy.version, None)
+        self.policies[policy.version] = content_digest(policy)
+        if len(self.policies) > MAX_KNOWN_VERSIONS:
+            del self.policies[next(iter(self.policies))]
 
     def take_source(self, source: Source) -> None:
         """Note that a message was taken, so that it is not taken again."""
@@ -239,7 +253,7 @@ class State:
             elif isinstance(entry, LabelApplied) and entry.effect == "waiting":
                 self._wait(entry.label)
             elif isinstance(entry, ControlApplied):
-                self.policy = entry.policy
+                self.activate(entry.policy)
             elif isinstance(entry, Answered):
                 self.awaited.take(entry)
         self._fold_rows(rows)

@@ -127,6 +127,8 @@ def differences(ours: State, theirs: State) -> list[str]:
         )
         if getattr(ours, name) != getattr(theirs, name)
     ]
+    if not ours.policies.items() <= theirs.policies.items():  # an older release remembered fewer of them
+        found.append("policies")
     found += _unequal("entities", ours.entities.arrays(), theirs.entities.arrays())
     if list(ours.histories) != list(theirs.histories):
         found.append(f"declarations in force: {', '.join(ours.histories)} against {', '.join(theirs.histories)}")

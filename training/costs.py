@@ -20,6 +20,7 @@ import numpy.typing as npt
 from msgspec import Meta
 
 from plumbline.errors import Invalid, InvalidSetting
+from plumbline.policy import float32
 from plumbline.transaction import DAY_US
 from training.metrics import Array, Float64, InvalidScores, ScoredRows
 
@@ -69,7 +70,7 @@ def read_costs(file: Path | None) -> Costs:
 
 @dataclass(frozen=True, slots=True)
 class Thresholds:
-    """From which score on a payment is reviewed, and declined; above 1: never."""
+    """From which score on a payment is reviewed, and declined, as float32; above 1: never."""
 
     review_at: float
     decline_at: float
@@ -82,6 +83,8 @@ class Thresholds:
                 self.review_at,
                 f"0 or more, at most decline_at ({self.decline_at}), at most 2",
             )
+        for name in ("review_at", "decline_at"):
+            object.__setattr__(self, name, float32(getattr(self, name)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,7 +185,7 @@ def choose(rows: ScoredRows, costs: Costs) -> Thresholds:
 
 def _outcomes(rows: ScoredRows, thresholds: Thresholds) -> tuple[Array, Array]:
     """Which rows are reviewed and which declined, as `plumbline.policy.decide` would."""
-    scores = rows.scores.astype(np.float64)  # or numpy would round the threshold to float32 first
+    scores = rows.scores.astype(np.float32)
     declined = scores >= thresholds.decline_at
     return (scores >= thresholds.review_at) & ~declined, declined
 

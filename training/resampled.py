@@ -28,7 +28,8 @@ def resampled(rows: ScoredRows, draws: Draws, thresholds: Thresholds | None, cos
     counts, scores = rows.counted(), rows.scores.astype(np.float64)
     sums = [counts, counts * scores, counts * rows.frauds]
     if thresholds is not None and rows.amounts_minor is not None:
-        reviewed = (scores >= thresholds.review_at) & (scores < thresholds.decline_at)
+        reached = rows.scores.astype(np.float32)
+        reviewed = (reached >= thresholds.review_at) & (reached < thresholds.decline_at)
         sums += [np.sum(row_costs(rows, thresholds, costs), axis=0), counts * reviewed]
     whole, expected, frauds, *money = summed(np.stack(sums, axis=1), draws)
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -1,6 +1,11 @@
-"""`plumbline policy`: brings a policy into force, or shows the newest."""
+"""`plumbline policy`: makes a policy the active one, or shows the newest.
+
+It names the policy that it was written against, so the scorer refuses it where another one became active meanwhile;
+and it waits for the scorer's answer, so that a refusal is seen by the person who sent it.
+"""
 
 import json
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -21,15 +26,22 @@ def policy(
         bool,
         typer.Option("--only", help="Drop the thresholds of versions that the file does not name; else they stay."),
     ] = False,
+    wait_seconds: Annotated[
+        float, typer.Option(min=0, help="How long to wait for the scorer's answer; without one it is still on its way.")
+    ] = 5.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
-    """Bring a policy (thresholds, limits, lists) into force with the scorer's next batch, or show the newest."""
+    """Make a policy (thresholds, limits, lists) the active one with the scorer's next batch, or show the newest.
+
+    It is refused where another policy became active after this command read which one is.
+    """
     import msgspec
 
-    from plumbline.errors import InvalidControl
-    from plumbline.policy import Policy, digest
+    from plumbline.errors import BrokerUnavailable, InvalidControl
+    from plumbline.policy import digest, parse, require_own_version
     from plumbline.settings import load
-    from release.thresholds import in_force, kept_from
+    from release.publishing import wait_in_force
+    from release.thresholds import in_force
     from streaming.control import publish
 
     settings = load()
@@ -40,24 +52,62 @@ def policy(
         print(json.dumps(facts) if as_json else "\n".join(_told(found)))
         return
     try:
-        given = msgspec.json.decode(file.read_bytes(), type=Policy)
+        given = parse(file.read_bytes())
     except OSError as error:
         raise InvalidControl("policy", "file", str(file), f"a readable file ({error.strerror})") from error
-    except msgspec.MsgspecError as error:
-        raise InvalidControl("policy", "file", str(file), f"a policy ({error})") from error
-    if not only:
-        given = kept_from(in_force(*where)[1], given)
+    given = _replacing(*where, given, only=only)
+    require_own_version(given, _earlier(*where, given))
     offset = publish(*where, given)
+    try:
+        wait_in_force(*where, offset, wait_seconds, "policy")
+        active = True
+    except BrokerUnavailable:
+        active = False
     facts = {
         "version": given.version, "review_at": given.review_at, "decline_at": given.decline_at,
         "thresholds": msgspec.to_builtins(given.thresholds), "sample_per_mille": given.sample_per_mille,
-        "digest": digest(given), "offset": offset,
+        "digest": digest(given), "replaces": given.replaces, "offset": offset, "active": active,
     }  # fmt: skip
     if as_json:
         print(json.dumps(facts))
         return
-    print(f"policy {given.version} is on its way to the scorer (offset {offset})")
+    if active:
+        print(f"policy {given.version} is active")
+    else:
+        print(f"policy {given.version} is on its way: no scorer took it within {wait_seconds:g} s (offset {offset})")
     print("\n".join(_told(given)[1:]))
+
+
+def _replacing(bootstrap: str, prefix: str, given: "Policy", *, only: bool) -> "Policy":
+    """The policy with the digest of the one that it replaces, and with that one's thresholds unless `only`."""
+    import msgspec
+
+    from plumbline.errors import Refused
+    from plumbline.policy import digest
+    from release.thresholds import in_force, kept_from
+
+    try:
+        _, active = in_force(bootstrap, prefix)
+    except Refused as error:
+        if not only:
+            raise
+        print(f"this policy replaces any other: {error}", file=sys.stderr)
+        return given
+    kept = given if only else kept_from(active, given)
+    return msgspec.structs.replace(kept, replaces=kept.replaces or digest(active))
+
+
+def _earlier(bootstrap: str, prefix: str, given: "Policy") -> dict[str, str]:
+    """`content_digest` by version of an earlier policy with this version, as far as the control topic keeps it."""
+    from plumbline.policy import DEFAULT_POLICY, Policy, content_digest
+    from release.publishing import messages, was_refused
+
+    found = {DEFAULT_POLICY.version: content_digest(DEFAULT_POLICY)}
+    for offset, each in messages(bootstrap, prefix, Policy):
+        same = each.version == given.version and content_digest(each) != content_digest(given)
+        if same and not was_refused(bootstrap, prefix, offset):
+            found[each.version] = content_digest(each)
+    return found
 
 
 def _told(given: "Policy") -> list[str]:

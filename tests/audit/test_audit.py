@@ -460,6 +460,22 @@ def test_a_policy_that_was_rightly_refused_is_no_difference_and_one_that_was_not
     assert (code, [each["layer"] for each in found["differences"]]) == (cli.FAILED, ["intake"])
 
 
+def test_a_policy_with_the_version_of_an_earlier_one_was_rightly_refused(audited):
+    state, model = State(Known(100)), fake_model(FakeClient())
+    state.activate(DEFAULT_POLICY)
+    first = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW)
+    raws = [encode_policy(Policy(version="p")), encode_policy(Policy(version="p", review_at=0.25))]
+    messages = [Message(Source("bank.control", 0, n, NOW // 1000), each) for n, each in enumerate(raws)]
+    entries = process(state, model, control=messages, now_us=NOW).entries
+    assert [type(each) for each in entries] == [ControlApplied, Rejected]
+    of = Recorded("bank.", [first, *entries], {("bank.control", n): each for n, each in enumerate(raws)})
+    code, found, error = audited(of)
+    assert (code, found["different"], found["intake_compared"]) == (cli.DONE, 0, 3), error
+    wrongly = msgspec.structs.replace(entries[1], source=entries[0].source)
+    code, found, _ = audited(of.with_entries({1: wrongly}))
+    assert code == cli.FAILED, "what was refused without that reason is a difference"
+
+
 @pytest.mark.parametrize(
     ("options", "said"),
     [

@@ -5,6 +5,7 @@ import math
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,10 +16,12 @@ from plumbline.policy import (
     DEFAULT_POLICY,
     Policy,
     VersionThresholds,
+    content_digest,
     decide,
     digest,
     encode,
     parse,
+    require_own_version,
     require_replaced,
 )  # fmt: skip
 from plumbline.transaction import Transaction
@@ -183,6 +186,55 @@ def test_a_policy_whose_review_is_harder_to_reach_than_decline_cannot_be_made() 
         Policy(version="p", review_at=0.95)
 
 
+HUNDREDTHS_AND_THOUSANDTHS = sorted({*(n / 100 for n in range(101)), *(n / 1000 for n in range(1001))})
+
+
+def test_every_written_threshold_is_reached_by_its_own_float32_and_by_nothing_below() -> None:
+    """All two-digit and three-digit thresholds, as the policy's own and as one version's."""
+    for at in HUNDREDTHS_AND_THOUSANDTHS:
+        raw = json.dumps({"type": "policy", "version": "p", "review_at": at, "decline_at": 2,
+                          "thresholds": [{"version": 2, "review_at": 0, "decline_at": at}]}).encode()  # fmt: skip
+        policy = parse(raw)
+        reached = np.float32(at)
+        below = np.nextafter(reached, np.float32(-1))
+        for version, milder, severe in ((1, Outcome.APPROVE, Outcome.REVIEW), (2, Outcome.REVIEW, Outcome.DECLINE)):
+            assert decide(TRANSACTION, Score(version, float(reached)), policy).outcome is severe, at
+            assert decide(TRANSACTION, Score(version, at), policy).outcome is severe, at
+            if below >= 0:
+                assert decide(TRANSACTION, Score(version, float(below)), policy).outcome is milder, at
+
+
+@given(pairs)
+def test_a_threshold_is_the_same_float32_however_the_policy_was_made(pair: list[float]) -> None:
+    made = Policy(version="p", review_at=pair[0], decline_at=pair[1])
+    assert (made.review_at, made.decline_at) == tuple(float(np.float32(each)) for each in pair)
+    assert parse(encode(made)) == made
+    assert msgspec.structs.replace(DEFAULT_POLICY, version="p", review_at=pair[0], decline_at=pair[1]) == made
+    own = VersionThresholds(version=1, review_at=pair[0], decline_at=pair[1])
+    assert (own.review_at, own.decline_at) == (made.review_at, made.decline_at)
+
+
+def test_ids_with_marks_of_no_pattern_can_be_listed() -> None:
+    plain = ["m-1", "a+b", "x/y=", "shop(1)", "mail@bank.example", "#7", "~z", "$100", "it's"]
+    raw = json.dumps({"type": "policy", "version": "p", "declined_merchants": plain}).encode()
+    assert parse(raw).declined_merchants == frozenset(plain)
+
+
+def test_a_journaled_policy_with_a_pattern_of_an_older_release_can_still_be_read() -> None:
+    raw = json.dumps({"type": "policy", "version": "p", "declined_merchants": ["FAWRA*"]}).encode()
+    assert msgspec.json.decode(raw, type=Policy).declined_merchants == {"FAWRA*"}
+
+
+def test_a_version_belongs_to_one_content() -> None:
+    known = {THREE.version: content_digest(THREE)}
+    require_own_version(THREE, known)
+    require_own_version(msgspec.structs.replace(THREE, replaces=digest(DEFAULT_POLICY)), known)
+    require_own_version(Policy(version="unknown"), known)
+    with pytest.raises(InvalidControl, match="an earlier policy has this one and other contents") as caught:
+        require_own_version(msgspec.structs.replace(THREE, review_at=0.125), known)
+    assert caught.value.field == "version"
+
+
 @given(policies())
 def test_a_policy_survives_the_control_topic(policy: Policy) -> None:
     assert parse(encode(policy)) == policy
@@ -199,6 +251,14 @@ def test_a_policy_survives_the_control_topic(policy: Policy) -> None:
         ({"sample_per_mille": 101, "sample_salt": SALT}, "sample_per_mille", "an integer from 0 to 100"),
         ({"sample_per_mille": 1, "sample_salt": "short"}, "record", "sample_salt has 5 characters"),
         ({"thresholds": [{"version": 2, "review_at": 0.5, "decline_at": 0.4}]}, "record", "expected at most"),
+        ({"declined_merchants": ["m-1", "FAWRA*"]}, "declined_merchants", "FAWRA"),
+        ({"declined_accounts": ["a?1"]}, "declined_accounts", "lists know no patterns"),
+        ({"declined_devices": ["d-1%"]}, "declined_devices", "lists know no patterns"),
+        ({"declined_merchants": ["^m-1"]}, "declined_merchants", "lists know no patterns"),
+        ({"declined_merchants": ["m-[12]"]}, "declined_merchants", "lists know no patterns"),
+        ({"declined_merchants": ["m-1|m-2"]}, "declined_merchants", "lists know no patterns"),
+        ({"declined_merchants": ["m-1$"]}, "declined_merchants", "lists know no patterns"),
+        ({"declined_merchants": ["m-\\d"]}, "declined_merchants", "lists know no patterns"),
         ({"thresholds": [{"version": 2, "review_at": 0.5, "decline_at": 0.6}] * 2}, "record", "each version once"),
         ({"type": "assignment"}, "type", "one of policy"),
     ],

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from plumbline.errors import Refused
-from plumbline.policy import DEFAULT_POLICY, THRESHOLDS_MOST, Policy, VersionThresholds, digest
+from plumbline.policy import DEFAULT_POLICY, THRESHOLDS_MOST, Policy, VersionThresholds, digest, float32
 from release.thresholds import POLICY_FILE, kept_from, own, with_own
 
 
@@ -20,7 +20,11 @@ LISTED = Policy(version="2026-09", declined_merchants=frozenset({"m-1"}), thresh
 def test_thresholds_join_the_policy_in_force_and_nothing_else_of_it_changes() -> None:
     found = with_own(LISTED, [of(5), of(4)])
     assert [each.version for each in found.thresholds] == [3, 4, 5]
-    assert (found.declined_merchants, found.review_at, found.decline_at) == (LISTED.declined_merchants, 0.5, 0.9)
+    assert (found.declined_merchants, found.review_at, found.decline_at) == (
+        LISTED.declined_merchants,
+        0.5,
+        float32(0.9),
+    )
     assert found.replaces == digest(LISTED)
     assert found.version.startswith("2026-09+")
     assert found == with_own(LISTED, [of(4), of(5)])

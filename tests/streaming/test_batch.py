@@ -15,7 +15,7 @@ from plumbline import journal
 from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
 from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, LabelApplied, Rejected
-from plumbline.policy import DEFAULT_POLICY, Policy, digest
+from plumbline.policy import DEFAULT_POLICY, MAX_KNOWN_VERSIONS, Policy, digest
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
 from streaming.batch import Batch, Message, model_columns, process
@@ -190,6 +190,36 @@ def test_a_policy_lets_some_declines_through_and_one_that_replaces_another_is_re
     assert all(each in second.error for each in ("replaces", "heir with digest"))
 
 
+def test_a_version_that_an_earlier_policy_has_is_refused_with_other_contents(scene):
+    strict, lax = Policy(version="a", review_at=0.0), Policy(version="b", review_at=1.0, decline_at=1.0)
+    first, second = scene.take(control=[encode_policy(strict), encode_policy(lax)])
+    assert (first.policy, second.policy) == (strict, lax)
+    other = Policy(version="a", review_at=0.25)
+    (refused,) = scene.take(control=[encode_policy(other)])
+    assert isinstance(refused, Rejected)
+    assert "an earlier policy has this one and other contents" in refused.error
+    back = Policy(version="a", review_at=0.0, replaces=digest(lax))
+    (again,) = scene.take(control=[encode_policy(back)])
+    assert again.policy == back, "the same contents may become active again"
+    (refused,) = scene.take(control=[encode_policy(Policy(version="default", review_at=0.25))])
+    assert isinstance(refused, Rejected)
+    assert list(scene.state.policies) == ["default", "b", "a"]
+    folded = State(Known(REMEMBERED))
+    folded.fold(enumerate(scene.journal))
+    assert list(folded.policies.items()) == list(scene.state.policies.items())
+
+
+def test_the_versions_remembered_are_bounded_and_the_active_one_is_never_forgotten():
+    state = State(Known(10), policy=DEFAULT_POLICY)
+    for n in range(MAX_KNOWN_VERSIONS + 10):
+        state.activate(Policy(version=f"p{n}"))
+        if n % 1000 == 0:
+            state.activate(DEFAULT_POLICY)
+    assert len(state.policies) == MAX_KNOWN_VERSIONS
+    assert state.policies[state.policy.version]
+    assert "p0" not in state.policies
+
+
 @pytest.mark.parametrize(
     "bad",
     [
@@ -198,6 +228,7 @@ def test_a_policy_lets_some_declines_through_and_one_that_replaces_another_is_re
         raw({"type": "policy", "version": "x", "review_at": 0.9, "decline_at": 0.1}),
         raw({"type": "policy", "version": "x", "reviewat": 1}),
         b'{"type": "policy", "version": "x", "review_at": 0.1, "review_at": 0.2}',
+        raw({"type": "policy", "version": "x", "declined_merchants": ["FAWRA*"]}),
     ],
 )
 def test_a_bad_policy_is_set_aside_and_the_old_one_stays(scene, bad):

@@ -13,7 +13,7 @@ from msgspec.structs import replace
 from features.declaration import DECLARATION
 from features.sweep import History
 from plumbline.errors import SnapshotRefused, Unready
-from plumbline.policy import DEFAULT_POLICY
+from plumbline.policy import DEFAULT_POLICY, Policy
 from streaming.batch import process
 from streaming.known import Known
 from streaming.snapshot import FORMAT, Manifest, freeze, newest, prehistory, read, sealed, sequences, write
@@ -49,6 +49,23 @@ def test_what_was_written_is_read_back_and_goes_on_alike(tmp_path):
         process(again, fake_model(), transaction=later, now_us=NOW).entries
         == process(state, fake_model(), transaction=later, now_us=NOW).entries
     )
+
+
+def test_the_versions_of_earlier_policies_are_kept(tmp_path):
+    state = state_of(3)
+    for version in ("a", "b", "default"):
+        state.activate(Policy(version=version))
+    again = read(write(tmp_path, freeze(CaughtUp(state))), 100)
+    assert list(again.policies.items()) == list(state.policies.items())
+    assert list(again.policies) == ["a", "b", "default"]
+
+
+def test_a_snapshot_of_a_release_that_remembered_no_versions_knows_the_active_one(tmp_path):
+    place = write(tmp_path, freeze(CaughtUp(state_of(3))))
+    whole = json.loads((place / "manifest.json").read_text())
+    whole.pop("policies")
+    (place / "manifest.json").write_bytes(sealed(msgspec.convert(whole, Manifest)))
+    assert list(read(place, 100).policies) == ["default"]
 
 
 def test_an_empty_state_can_be_kept_too(tmp_path):
