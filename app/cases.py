@@ -2,12 +2,13 @@
 
 from typing import Any, Final
 
-from app import money, words
+from app import words
 from app.database import store
 from app.languages import moment, money_words
 from app.news import now_us
 from app.recomputed import recomputation_of
 from app.sent_again import sent_again
+from plumbline.codes import minor_digits
 from plumbline.transaction import SECOND_US
 from store.decisions import account_timeline, conflicts_of, shadow_scores
 from store.labels import labels_of, verdicts_of
@@ -55,7 +56,7 @@ def _point(other: Decision, shown: Decision) -> dict[str, Any]:
     amount = money_words(other.amount_minor, other.currency)
     return {
         "at": other.occurred_at / SECOND_US,
-        "amount": other.amount_minor / 10 ** money.digits(other.currency),
+        "amount": other.amount_minor / 10 ** minor_digits(other.currency),
         "outcome": other.outcome,
         "here": other.sequence == shown.sequence,
         "text": f"{moment(other.occurred_at)} · {amount} · {other.merchant_id}",

@@ -1,5 +1,6 @@
 """Imports: somebody's files become an archive, whole or not at all, or a list of the rows that stand in the way."""
 
+import dataclasses
 import itertools
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ import pyarrow.compute as pc
 from archive.columns import (
     Converted,
     as_text,
-    converted_amount,
     converted_place,
     converted_text,
     converted_time,
+    words_in,
 )
+from archive.damage import ID_FIELDS
 from archive.layout import Archive, write_archive
 from archive.manifest import LABEL_SCHEMA, TRANSACTION_SCHEMA
 from archive.mapping import AmountField, LabelMapping, Mapping, PlaceField, TextField, TimeField
+from archive.money import converted_amount
 from archive.rules import broken_rows, why_broken
 from archive.sources import Problem, Rows, read_rows
 from plumbline.errors import InvalidArchive
@@ -66,12 +69,14 @@ def import_files(
 
     now_us: our clock, to refuse times in the future; since_us, until_us: half-open range of `occurred_at` to keep.
     Memory: about 40 bytes a row for the ids' uniqueness, and the whole table when the mapping is not `in_order`.
-    Raises RowsRefused when any row is wrong or an id comes twice, InvalidArchive for unreadable files or columns,
-    Refused when the target exists.
+    Raises RowsRefused when any row is wrong or an id comes twice, InvalidArchive for unreadable files or columns, or
+    where no transaction is left, Refused when the target exists. An archive that is replaced stays until the new one is
+    there and verified.
     """
     labels: list[pa.Table] = [LABEL_SCHEMA.empty_table()]
 
     def kept() -> Iterator[pa.RecordBatch]:
+        read = taken = 0
         for batch, fraud in _accepted(files, mapping, now_us):
             times = batch.column("occurred_at").to_numpy()
             inside = np.ones(len(times), bool)
@@ -84,7 +89,12 @@ def import_files(
             labels.append(
                 fraud if whole else fraud.filter(pc.is_in(fraud["transaction_id"], part.column("transaction_id")))
             )
+            read, taken = read + batch.num_rows, taken + part.num_rows
             yield part
+        if not taken:
+            names = ", ".join(file.name for file in files)
+            allowed = "one or more rows of data" if not read else f"one or more of the {read} rows in the range of time"
+            raise InvalidArchive(f"import of {names}", "transactions", 0, f"{allowed}; nothing was written")
 
     transactions = kept() if mapping.in_order else _sorted(kept())
     return write_archive(target, transactions, lambda: pa.concat_tables(labels), mapping.source, replace=replace)
@@ -109,16 +119,16 @@ def mapped(rows: Rows, mapping: Mapping, now_us: int) -> Mapped:
     problems = list(rows.problems)
     refused = np.isin(rows.numbers, [problem.row for problem in problems])
     columns: dict[str, pa.Array] = {}
-    for name in TRANSACTION_SCHEMA.names:
+    for name in sorted(TRANSACTION_SCHEMA.names, key=lambda name: name == "amount_minor"):  # last: it needs currencies
         field = getattr(mapping.transaction, name)
-        converted = _converted(rows, field)
+        converted = _converted(rows, name, field, columns, now_us)
         problems += _problems(rows, name, field, converted, ~refused)
         refused |= converted.bad
         columns[name] = converted.values
     batch = _transactions(rows.numbers, columns)
     fraud, known_at, notes = np.zeros(len(rows.numbers), bool), batch.column("occurred_at").to_numpy(), None
     if mapping.label is not None:
-        fraud, known_at, notes, wrong = _labelled(rows, mapping.label, known_at, ~refused)
+        fraud, known_at, notes, wrong = _labelled(rows, mapping.label, known_at, ~refused, now_us)
         problems += wrong
         refused |= np.isin(rows.numbers, [problem.row for problem in wrong])
     for row in broken_rows(batch, now_us).tolist():
@@ -172,23 +182,38 @@ def _sorted(batches: Iterator[pa.RecordBatch]) -> Iterator[pa.Table]:
     yield table.take(pa.array(order))
 
 
-def _converted(rows: Rows, field: TextField | TimeField | AmountField | PlaceField | None) -> Converted:
+def _converted(
+    rows: Rows,
+    name: str,
+    field: TextField | TimeField | AmountField | PlaceField | None,
+    columns: dict[str, pa.Array],
+    now_us: int,
+) -> Converted:
+    """One field of every row; columns: the fields that were converted before it."""
     count = len(rows.numbers)
     if field is None:
         return Converted(pa.nulls(count, pa.int32()), np.zeros(count, bool))
     raw = None if field.column is None else rows.batch.column(field.column)
     if isinstance(field, TextField):
-        return converted_text(raw, field, rows.numbers)
+        return converted_text(raw, field, rows.numbers, is_id=name in ID_FIELDS)
     if isinstance(field, TimeField):
-        return converted_time(raw, field)
-    return converted_amount(raw, field) if isinstance(field, AmountField) else converted_place(raw, field)
+        return converted_time(raw, field, now_us)
+    if isinstance(field, AmountField):
+        return converted_amount(raw, field, columns["currency"])
+    return converted_place(raw, field)
 
 
 def _problems(rows: Rows, name: str, field: object, converted: Converted, asked: np.ndarray) -> Iterator[Problem]:
     column = getattr(field, "column", None) or name
     for row in itertools.islice(np.flatnonzero(converted.bad & asked).tolist(), PROBLEMS_SHOWN):
-        value = rows.batch.column(column)[row].as_py()
-        yield Problem(rows.file, int(rows.numbers[row]), column, value, f"{converted.allowed} (for {name})")
+        expected = f"{converted.expected(row)} (for {name})"
+        yield Problem(rows.file, int(rows.numbers[row]), column, _cell(rows, column, row), expected)
+
+
+def _cell(rows: Rows, column: str, row: int) -> object:
+    """A cell as the mapping's words are compared with it."""
+    values = rows.batch.column(column)
+    return as_text(values)[row].as_py() if pa.types.is_boolean(values.type) else values[row].as_py()
 
 
 def _broken(rows: Rows, mapping: Mapping, batch: pa.RecordBatch, row: int, now_us: int) -> Problem:
@@ -197,19 +222,21 @@ def _broken(rows: Rows, mapping: Mapping, batch: pa.RecordBatch, row: int, now_u
     if error is None:
         return Problem(rows.file, number, "(whole row)", batch.slice(row, 1).to_pylist()[0], "a Transaction")
     column = getattr(getattr(mapping.transaction, error.field, None), "column", None)
-    value = error.value if column is None else rows.batch.column(column)[row].as_py()
+    value = error.value if column is None else _cell(rows, column, row)
     return Problem(rows.file, number, column or error.field, value, f"{error.allowed} (for {error.field})")
 
 
 def _labelled(
-    rows: Rows, mapping: LabelMapping, occurred_at: np.ndarray, asked: np.ndarray
+    rows: Rows, mapping: LabelMapping, occurred_at: np.ndarray, asked: np.ndarray, now_us: int
 ) -> tuple[np.ndarray, np.ndarray, pa.Array, list[Problem]]:
     """Fraud (bool [n]), known_at (int64 [n]), notes, and the problems with them."""
-    text = as_text(rows.batch.column(mapping.column))
-    fraud = _among(text, mapping.fraud)
-    wrong = Converted(
-        text, ~(fraud | _among(text, mapping.genuine)), "one of " + ", ".join([*mapping.fraud, *mapping.genuine])
-    )
+    raw = rows.batch.column(mapping.column)
+    text = as_text(raw)
+    fraud, genuine = (_among(text, words_in(raw, words)) for words in (mapping.fraud, mapping.genuine))
+    allowed = "one of " + ", ".join(words_in(raw, [*mapping.fraud, *mapping.genuine]))
+    if pa.types.is_boolean(raw.type):
+        allowed += ": a column of booleans holds true and false; list both in the mapping's `fraud` and `genuine`"
+    wrong = Converted(text, ~(fraud | genuine), allowed)
     problems = list(_problems(rows, "label", mapping, wrong, asked))
     notes = converted_text(
         None if mapping.note.column is None else rows.batch.column(mapping.note.column), mapping.note, rows.numbers
@@ -218,13 +245,13 @@ def _labelled(
     known_at = occurred_at + round(mapping.delay_days * DAY_US)
     if mapping.known_at is not None:
         given = ~_among(as_text(rows.batch.column(mapping.known_at.column)), [""])
-        time = converted_time(rows.batch.column(mapping.known_at.column), mapping.known_at)
+        time = converted_time(rows.batch.column(mapping.known_at.column), mapping.known_at, now_us)
         known_at = np.where(given, time.values.to_numpy(), known_at)
         early = Converted(
             time.values, given & ~time.bad & (known_at < occurred_at), "a time not before the transaction"
         )
         problems += _problems(
-            rows, "known_at", mapping.known_at, Converted(time.values, time.bad & given, time.allowed), asked & fraud
+            rows, "known_at", mapping.known_at, dataclasses.replace(time, bad=time.bad & given), asked & fraud
         )
         problems += _problems(rows, "known_at", mapping.known_at, early, asked & fraud)
     return fraud, known_at, notes.values, problems

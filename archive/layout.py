@@ -11,7 +11,7 @@ is what happened before the journal's first record (sequence 0). `archive.write`
 
 import datetime
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -23,20 +23,25 @@ from archive.manifest import (
     LABEL_SCHEMA,
     PARTS,
     STORED_SCHEMA,
-    SUMS_NAME,
     TRANSACTION_SCHEMA,
     Manifest,
-    data_files,
-    digest_of,
-    file_sha256,
     read_manifest,
 )
+from archive.verify import FileDigests, check_sequence, listed_files
 from archive.write import Chunk, Labels
 from archive.write import write_archive as _write
 from plumbline.errors import InvalidArchive, Refused
 from plumbline.transaction import DAY_US
 
-__all__ = ["LABEL_SCHEMA", "TRANSACTION_SCHEMA", "Archive", "Manifest", "open_archive", "write_archive"]
+__all__ = [
+    "LABEL_SCHEMA",
+    "TRANSACTION_SCHEMA",
+    "Archive",
+    "Manifest",
+    "open_archive",
+    "verified_archive",
+    "write_archive",
+]
 
 BATCH_ROWS = 65_536
 _EPOCH = datetime.date(1970, 1, 1)
@@ -44,10 +49,14 @@ _EPOCH = datetime.date(1970, 1, 1)
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """An archive on disk; nothing of it but the manifest is held in memory."""
+    """An archive on disk, as `open_archive` gives it; only the manifest and the files' digests are held in memory.
+
+    A file is compared with its digest before its first row is read, so nobody computes from a file that was changed.
+    """
 
     path: Path
     manifest: Manifest
+    digests: FileDigests = field(compare=False, repr=False)
 
     def transactions(
         self, since_us: int | None = None, until_us: int | None = None, columns: Sequence[str] | None = None
@@ -100,33 +109,14 @@ class Archive:
 
         Raises InvalidArchive, which names the first file that is missing, unexpected, changed or out of order.
         """
-        self._verify_bytes()
-        total = self.manifest.rows + self.manifest.labels
-        numbers = np.concatenate([np.zeros(0, np.int64), *(self._verified_sequence(part) for part in PARTS)])
-        numbers.sort()
-        if not np.array_equal(numbers, np.arange(-total, 0)):
-            raise self._invalid("sequence", f"{len(numbers)} numbers", f"each of -{total} to -1 once")
+        listed_files(self.path, self.manifest)
+        self.digests.check_all()
+        check_sequence(self.path, self.manifest, {part: self._ordered_sequence(part) for part in PARTS})
 
-    def _verify_bytes(self) -> None:
-        try:
-            sums = (self.path / SUMS_NAME).read_bytes()
-        except OSError as error:
-            raise self._invalid(SUMS_NAME, None, f"a readable file ({error.strerror})") from error
-        if digest_of(sums) != self.manifest.digest:
-            raise self._invalid(SUMS_NAME, digest_of(sums), f"the manifest's digest {self.manifest.digest}")
-        listed = {name: sha256 for sha256, name in (line.split("  ", 1) for line in sums.decode().splitlines())}
-        present = {file.relative_to(self.path).as_posix(): file for file in data_files(self.path)}
-        for name in sorted(listed.keys() ^ present.keys()):
-            raise self._invalid(name, "missing" if name in listed else "present", f"the files that {SUMS_NAME} lists")
-        for name, file in present.items():
-            if (found := file_sha256(file)) != listed[name]:
-                raise self._invalid(name, f"sha256 {found}", f"sha256 {listed[name]}: the file was changed or damaged")
-
-    def _verified_sequence(self, part: str) -> np.ndarray:
-        expected = self.manifest.rows if part == "transactions" else self.manifest.labels
-        last_time, last_number, parts = -(2**63), -(2**63), [np.zeros(0, np.int64)]
+    def _ordered_sequence(self, part: str) -> Iterator[np.ndarray]:
+        last_time, last_number = -(2**63), -(2**63)
         for file, day_us in self._days(part, None, None):
-            for batch in _read(file, part, ["sequence", ARRIVAL[part]]):
+            for batch in self._read(file, part, ["sequence", ARRIVAL[part]]):
                 numbers, times = _int64(batch, "sequence"), _int64(batch, ARRIVAL[part])
                 ascending = numbers[0] > last_number and bool((np.diff(numbers) > 0).all())
                 in_time = times[0] >= last_time and bool((np.diff(times) >= 0).all())
@@ -134,11 +124,12 @@ class Archive:
                 if not (ascending and in_time and in_day):
                     raise self._invalid(f"{part}/{file.name}", "out of order", "rows of its own day, by arrival")
                 last_number, last_time = numbers[-1], times[-1]
-                parts.append(numbers)
-        numbers = np.concatenate(parts)
-        if len(numbers) != expected:
-            raise self._invalid(part, f"{len(numbers)} rows", f"{expected} rows, as the manifest says")
-        return numbers
+                yield numbers
+
+    def _read(self, file: Path, part: str, columns: list[str]) -> Iterator[pa.RecordBatch]:
+        """Rows of a file whose bytes are those that the archive was written with."""
+        self.digests.check(f"{part}/{file.name}")
+        yield from _read(file, part, columns)
 
     def _batches(
         self, part: str, since_us: int | None, until_us: int | None, columns: Sequence[str] | None
@@ -148,7 +139,7 @@ class Archive:
         for file, day_us in self._days(part, since_us, until_us):
             cut = (since_us is not None and since_us > day_us) or (until_us is not None and until_us < day_us + DAY_US)
             read = wanted if not cut or arrival in wanted else [*wanted, arrival]
-            for batch in _read(file, part, read):
+            for batch in self._read(file, part, read):
                 if cut:
                     times = _int64(batch, arrival)
                     start = 0 if since_us is None else int(np.searchsorted(times, since_us))
@@ -174,14 +165,26 @@ class Archive:
 
 
 def open_archive(path: Path | str) -> Archive:
-    """The archive in a folder; raises InvalidArchive when there is none, or one of another format."""
-    return Archive(Path(path), read_manifest(Path(path)))
+    """The archive in a folder, whose files are those that its SHA256SUMS lists.
+
+    Raises InvalidArchive when there is none, one of another format, or one that lacks a file or has one more.
+    """
+    folder = Path(path)
+    manifest = read_manifest(folder)
+    return Archive(folder, manifest, FileDigests(folder, listed_files(folder, manifest)))
+
+
+def verified_archive(path: Path | str) -> Archive:
+    """The archive in a folder, once every byte and every sequence number was checked; raises as `Archive.verify`."""
+    archive = open_archive(path)
+    archive.verify()
+    return archive
 
 
 def require_archive(path: Path | str, digest: str) -> Archive:
-    """The archive in a folder, which must be the very one that snapshots began with.
+    """The archive in a folder, verified, which must be the very one that snapshots began with.
 
-    Raises InvalidArchive when there is none, Refused when it has another digest.
+    Raises InvalidArchive when there is none or it is not whole, Refused when it has another digest.
     """
     archive = open_archive(path)
     if archive.manifest.digest != digest:
@@ -189,14 +192,19 @@ def require_archive(path: Path | str, digest: str) -> Archive:
             f"archive {path} has digest {archive.manifest.digest}, but the snapshots began with {digest}: "
             "name that archive with --archive"
         )
+    archive.verify()
     return archive
 
 
 def write_archive(
     path: Path | str, transactions: Iterable[Chunk], labels: Labels, source: str, *, replace: bool = False
 ) -> Archive:
-    """Write an archive whole, or leave nothing behind, and open it; arguments and errors as `archive.write`'s."""
-    return Archive(Path(path), _write(Path(path), transactions, labels, source, replace=replace))
+    """Write an archive whole, or leave nothing behind, and open it; arguments and errors as `archive.write`'s.
+
+    One that takes another's place is verified first.
+    """
+    _write(Path(path), transactions, labels, source, verify=verified_archive, replace=replace)
+    return open_archive(path)
 
 
 def _selected(part: str, columns: Sequence[str] | None) -> pa.Schema:

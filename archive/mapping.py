@@ -4,6 +4,7 @@ It is a TOML file with a closed set of words, no code: `docs/data.md` explains e
 data sets are nothing but two such files (`archive/mappings/`).
 """
 
+import datetime
 import tomllib
 from importlib import resources
 from pathlib import Path
@@ -23,7 +24,8 @@ class TextField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """Text from a column, a constant, or the row's number.
 
     missing: what stands for an empty value; values, otherwise: a table that translates the column's values, and what
-    stands for all that it does not list (an error when not given); escape: make an id of any text; prefix: put before.
+    stands for all that it does not list (an error when not given); escape: make an id of any text; prefix: put before;
+    as_is: ids that look damaged by a spreadsheet, such as 4.71E+15, are taken as they are.
     """
 
     column: Column | None = None
@@ -34,6 +36,7 @@ class TextField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     otherwise: str | None = None
     escape: bool = False
     prefix: str = ""
+    as_is: bool = False
 
     def __post_init__(self) -> None:
         if (self.column is not None) + (self.constant is not None) + self.row_number != 1:
@@ -46,12 +49,13 @@ class TimeField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
     """A time from a column of timestamps, numbers or text.
 
     format: `iso`, `epoch_s`, `epoch_ms`, `epoch_us`, or a pattern such as `%d.%m.%Y %H:%M:%S`;
-    zone: the IANA time zone of times that carry no offset.
+    zone: the IANA time zone of times that carry no offset; earliest: the first day that a time may lie on (UTC).
     """
 
     column: Column
     format: Annotated[str, Meta(min_length=1)] = "iso"
     zone: str = "UTC"
+    earliest: datetime.date = datetime.date(2000, 1, 1)
 
     def __post_init__(self) -> None:
         if self.format not in ("iso", "epoch_s", "epoch_ms", "epoch_us") and "%" not in self.format:
@@ -65,16 +69,18 @@ class TimeField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only
 
 
 class AmountField(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """Money from a column, multiplied exactly by 10 to the power of `digits` into minor units.
+    """Money from a column, which becomes minor units exactly; `archive.money` has the rules.
 
-    digits: 2 for amounts in euros and cents, 0 for a column that holds minor units already;
-    decimal, thousands: the marks in text such as 1.234,50; negate: outgoing money is written as negative.
+    digits: of the currency; left out, each row's currency has its own (ISO 4217); 0 for a column that holds minor units
+    already. decimal, thousands: the marks in text such as 1.234,50; decimals: how many digits follow the decimal mark
+    in every value, where that is fixed; negate: outgoing money is written as negative.
     """
 
     column: Column
-    digits: Annotated[int, Meta(ge=0, le=4)] = 2
+    digits: Annotated[int, Meta(ge=0, le=4)] | None = None
     decimal: Literal[".", ","] = "."
     thousands: Literal["", ",", ".", "'", " ", "_"] = ""
+    decimals: Annotated[int, Meta(ge=0, le=9)] | None = None
     negate: bool = False
 
     def __post_init__(self) -> None:

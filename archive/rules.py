@@ -27,6 +27,8 @@ _TEXT_RULES: Final = {
 }
 _SETS: Final = {"currency": get_args(Currency), "channel": get_args(Channel), "country": get_args(Country)}
 _TIME_MAX_US: Final = 2**53 - 1
+_TEXT_SHOWN: Final = 200
+"""Characters, more than any field may have."""
 
 
 def broken_rows(table: pa.RecordBatch, now_us: int) -> np.ndarray:
@@ -51,6 +53,9 @@ def broken_rows(table: pa.RecordBatch, now_us: int) -> np.ndarray:
 def why_broken(table: pa.RecordBatch, row: int, now_us: int) -> InvalidTransaction | None:
     """What the parser of transactions says of one row; None when it accepts it."""
     values = {name: table.column(name)[row].as_py() for name in Transaction.__struct_fields__}
+    for name, value in values.items():
+        if isinstance(value, str):  # or a long text would be refused as a message that is too long, without its field
+            values[name] = value[:_TEXT_SHOWN]
     try:
         parse(msgspec.json.encode(values), now_us)
     except InvalidTransaction as error:

@@ -54,10 +54,16 @@ def read_rows(files: Sequence[Path], columns: Sequence[str], delimiter: str = ",
     Raises InvalidArchive for a file that cannot be read or lacks a column.
     """
     for file in files:
+        kind = "Parquet" if file.suffix == ".parquet" else "CSV"
         try:
-            yield from _parquet(file, columns) if file.suffix == ".parquet" else _csv(file, columns, delimiter)
+            if not file.stat().st_size:
+                rows = "Parquet with rows" if kind == "Parquet" else "a header line and rows of data"
+                raise InvalidArchive(f"file {file.name}", "size", "0 bytes", f"{rows}: export or copy it again")
+            yield from _parquet(file, columns) if kind == "Parquet" else _csv(file, columns, delimiter)
         except (pa.ArrowInvalid, OSError) as error:
-            kind = "Parquet" if file.suffix == ".parquet" else "CSV"
+            if "straddling" in str(error):
+                allowed = f"rows of at most {CSV_BLOCK_BYTES >> 20} MiB: most often a quotation mark is not closed"
+                raise InvalidArchive(f"file {file.name}", "row", "a longer one", allowed) from error
             raise InvalidArchive("import", "file", str(file), f"readable {kind} ({error})") from error
 
 

@@ -31,6 +31,7 @@ from archive.manifest import (
     sums_of,
     write_manifest,
 )
+from archive.swap import exchange, sync
 from plumbline.errors import InvalidArchive, Refused, Unready
 from plumbline.transaction import DAY_US
 
@@ -42,15 +43,21 @@ Labels: TypeAlias = pa.Table | Callable[[], pa.Table]
 
 
 def write_archive(
-    path: Path, transactions: Iterable[Chunk], labels: Labels, source: str, *, replace: bool = False
-) -> Manifest:
-    """Write an archive whole, or leave nothing behind, and return its manifest.
+    path: Path,
+    transactions: Iterable[Chunk],
+    labels: Labels,
+    source: str,
+    *,
+    verify: Callable[[Path], object],
+    replace: bool = False,
+) -> None:
+    """Write an archive whole, or leave nothing behind.
 
     transactions: chunks of TRANSACTION_SCHEMA, in arrival order over all chunks (`occurred_at` never falls).
     labels: a table of LABEL_SCHEMA in any order, or a function that gives it once all transactions were taken.
-    source: where the rows came from, for the manifest; replace: put it in the place of an archive that is there.
-    Raises Refused when the target exists, InvalidArchive for rows that break the order or a label that fits no
-    transaction, Unready when the disk is full or closed to us.
+    source: where the rows came from, for the manifest; replace: put it in the place of an archive that is there, once
+    `verify` has read it again. Raises Refused when the target exists, InvalidArchive for no rows at all, rows that
+    break the order or a label that fits no transaction, Unready when the disk is full or closed to us.
     """
     _check_target(path, replace)
     scratch = None
@@ -58,10 +65,13 @@ def write_archive(
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = Path(tempfile.mkdtemp(prefix=f".{path.name}.", suffix=".partial", dir=path.parent))
         folder = scratch / "archive"
-        manifest = _write_folder(folder, scratch / "rows.arrow", transactions, labels, source)
-        if path.exists():
-            path.rename(scratch / "replaced")
-        folder.rename(path)
+        _write_folder(folder, scratch / "rows.arrow", transactions, labels, source)
+        _to_disk(folder)
+        if (path / MANIFEST_NAME).is_file():
+            verify(folder)
+            exchange(folder, path)
+        else:
+            folder.rename(path)
     except OSError as error:
         if error.errno in _DISK:
             reason = f"{path.parent} cannot take the archive ({error.strerror})"
@@ -70,7 +80,6 @@ def write_archive(
     finally:
         if scratch is not None:
             shutil.rmtree(scratch)
-    return manifest
 
 
 _DISK = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOTDIR, errno.EEXIST}
@@ -85,9 +94,7 @@ def _check_target(path: Path, replace: bool) -> None:
         raise Refused(f"{path} holds an archive already: give another folder, or say that it may be replaced.")
 
 
-def _write_folder(
-    folder: Path, rows_file: Path, transactions: Iterable[Chunk], labels: Labels, source: str
-) -> Manifest:
+def _write_folder(folder: Path, rows_file: Path, transactions: Iterable[Chunk], labels: Labels, source: str) -> None:
     rows, first, last = 0, None, None
     with pa.OSFile(str(rows_file), "wb") as sink, pa.ipc.new_file(sink, TRANSACTION_SCHEMA, options=_LZ4) as writer:
         for group in _by_day(transactions):
@@ -96,6 +103,8 @@ def _write_folder(
             last = times[-1].as_py()
             rows += group.num_rows
             writer.write_table(group)
+    if not rows:
+        raise InvalidArchive(f"archive of {source}", "transactions", 0, "one or more: nothing was written")
     known = _prepared(labels() if callable(labels) else labels)
     for part in STORED_SCHEMA:
         (folder / part).mkdir(parents=True)
@@ -115,7 +124,13 @@ def _write_folder(
         digest=digest_of(sums),
     )
     write_manifest(folder, manifest)
-    return manifest
+
+
+def _to_disk(folder: Path) -> None:
+    """Have the disk keep every file of a folder before the folder gets its name."""
+    for path in sorted(folder.rglob("*"), reverse=True):
+        sync(path)
+    sync(folder)
 
 
 _LZ4 = pa.ipc.IpcWriteOptions(compression="lz4")

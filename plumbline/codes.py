@@ -3,7 +3,7 @@
 Unknown has a code in each standard: country `ZZ` (user-assigned in ISO 3166), currency `XXX` (no currency in ISO 4217).
 """
 
-from typing import Literal
+from typing import Final, Literal
 
 # fmt: off
 Country = Literal[  # ISO 3166-1 alpha-2, with XK (Kosovo, in wide use) and ZZ (unknown)
@@ -39,3 +39,23 @@ Currency = Literal[  # ISO 4217
 # fmt: on
 
 Channel = Literal["pos", "ecom", "atm", "transfer", "other"]
+
+# ISO 4217 minor units other than 2. Not taken from CLDR, which gives the digits in everyday use: 0 for the dinar
+# of Iraq, for instance, whose minor unit is a thousandth.
+_MINOR_DIGITS: Final = {
+    **dict.fromkeys("BIF CLP DJF GNF ISK JPY KMF KRW PYG RWF UGX UYI VND VUV XAF XOF XPF".split(), 0),
+    **dict.fromkeys("BHD IQD JOD KWD LYD OMR TND".split(), 3),
+    **dict.fromkeys("CLF UYW".split(), 4),
+}
+
+WITHOUT_MINOR_UNIT: Final = frozenset("XAG XAU XDR XPD XPT XSU XTS XUA XXX".split())
+"""Codes for which ISO 4217 names no minor unit; they are read and shown with two digits."""
+
+
+def minor_digits(currency: str) -> int:
+    """How many decimals of a currency its minor unit stands for; 2 for an unknown code.
+
+    >>> minor_digits("EUR"), minor_digits("JPY"), minor_digits("KWD")
+    (2, 0, 3)
+    """
+    return _MINOR_DIGITS.get(currency, 2)

@@ -18,7 +18,7 @@ def backfill(
     from rich.console import Console
     from rich.progress import Progress
 
-    from archive.layout import open_archive
+    from archive.layout import verified_archive
     from plumbline.errors import InvalidSetting
     from plumbline.settings import load
     from streaming import backfill as work
@@ -31,7 +31,7 @@ def backfill(
         except ValueError as error:
             raise InvalidSetting("backfill", "--until", until, "a day such as 2018-08-08") from error
         until_us = int(day.timestamp()) * 1_000_000
-    opened = open_archive(archive)
+    opened = verified_archive(archive)
     total = opened.manifest.rows + opened.manifest.labels
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Backfill", total=total)

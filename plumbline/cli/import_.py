@@ -1,6 +1,7 @@
 """`plumbline import`: somebody's data set becomes an archive."""
 
 import json
+import sys
 import time
 from datetime import datetime
 from pathlib import Path
@@ -106,6 +107,7 @@ def _write(
 ) -> None:
     import structlog
 
+    from archive.currencies import currencies_of, mixed
     from archive.importing import import_files
 
     started = time.perf_counter()
@@ -114,10 +116,13 @@ def _write(
     )
     seconds = time.perf_counter() - started
     found = written.manifest
+    currencies = currencies_of(written)
     structlog.get_logger().info("imported", source=mapping.source, files=len(files), seconds=round(seconds, 1))
+    if warning := mixed(currencies):
+        print(f"plumbline: warning: {warning}", file=sys.stderr)
     if as_json:
         body = {"archive": str(to), "rows": found.rows, "labels": found.labels, "digest": found.digest}
-        print(json.dumps(body | {"seconds": round(seconds, 3)}))
+        print(json.dumps(body | {"currencies": currencies, "seconds": round(seconds, 3)}))
     else:
         print(f"{to}: {found.rows} transactions and {found.labels} fraud labels, digest {found.digest}")
 

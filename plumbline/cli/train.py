@@ -44,6 +44,8 @@ def train(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Train a model on an archive and export it."""
+    from archive.currencies import currencies_of, mixed
+    from archive.layout import verified_archive
     from features.declaration import DECLARATION
     from plumbline import settings
     from plumbline.cli.beam import runner_of
@@ -58,8 +60,10 @@ def train(
     if precision not in PRECISIONS:
         raise InvalidSetting("train", "--precision", precision, ", ".join(PRECISIONS))
     profiled = _steps(profile)
+    opened = verified_archive(archive)
+    if warning := mixed(currencies_of(opened)):
+        print(f"plumbline: warning: {warning}", file=sys.stderr)
     import_tensorflow_quietly()
-    from archive.layout import open_archive
     from training.costs import read_costs
     from training.fit import Recipe
     from training.placed import cluster
@@ -68,7 +72,6 @@ def train(
     from training.windows import Windows, automatic, parse_days
     from training.work import Work, help_fitting
 
-    opened = open_archive(archive)
     if train is not None and test is not None:
         windows = Windows(parse_days(train), delay_days, parse_days(test))
     else:

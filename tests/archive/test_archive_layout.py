@@ -1,13 +1,16 @@
 """The archive keeps what it was given, in arrival order, and notices when it was touched."""
 
 import datetime
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, open_archive, write_archive
+from archive import swap, write
+from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, open_archive, verified_archive, write_archive
 from plumbline.errors import InvalidArchive, Refused, Unready
 from plumbline.transaction import DAY_US, SECOND_US
 
@@ -126,12 +129,13 @@ def test_a_day_of_more_rows_than_a_row_group_stays_whole(tmp_path: Path) -> None
     assert len(list((one.path / "transactions").iterdir())) == 1
 
 
-def test_an_empty_archive_can_be_written_and_read(tmp_path: Path) -> None:
-    archive = write_archive(tmp_path / "a", [], LABEL_SCHEMA.empty_table(), "nothing")
-    archive.verify()
-    assert list(archive.transactions()) == []
-    assert archive.labels().num_rows == 0
-    assert list(archive.arrivals()) == []
+def test_an_archive_of_nothing_is_never_written(tmp_path: Path, table: pa.Table) -> None:
+    good = write_archive(tmp_path / "a", [table], labels(table, {}), "good")
+    for target, replace in (("a", True), ("b", False)):
+        with pytest.raises(InvalidArchive, match="one or more: nothing was written"):
+            write_archive(tmp_path / target, [], LABEL_SCHEMA.empty_table(), "nothing", replace=replace)
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert open_archive(tmp_path / "a") == good
 
 
 def test_verify_finds_one_flipped_byte(tmp_path: Path, table: pa.Table) -> None:
@@ -164,7 +168,7 @@ def test_half_an_archive_is_refused(tmp_path: Path, table: pa.Table) -> None:
     archive = write_archive(tmp_path / "a", [table], labels(table, {}), "test")
     file = next((tmp_path / "a" / "transactions").iterdir())
     file.write_bytes(file.read_bytes()[:200])
-    with pytest.raises(InvalidArchive, match="readable Parquet"):
+    with pytest.raises(InvalidArchive, match="changed or damaged; bring the archive back"):
         list(archive.transactions())
     (tmp_path / "a" / "archive.json").unlink()
     with pytest.raises(InvalidArchive, match=r"archive\.json"):
@@ -176,6 +180,119 @@ def test_half_an_archive_is_refused(tmp_path: Path, table: pa.Table) -> None:
     (tmp_path / "a" / "archive.json").write_text('{"format": 1, ')
     with pytest.raises(InvalidArchive, match="a manifest"):
         open_archive(tmp_path / "a")
+
+
+def test_an_archive_that_lacks_a_day_or_has_one_more_is_not_opened(tmp_path: Path, table: pa.Table) -> None:
+    write_archive(tmp_path / "a", [table], labels(table, {}), "test")
+    day = sorted((tmp_path / "a" / "transactions").iterdir())[1]
+    aside = day.rename(tmp_path / "aside")
+    with pytest.raises(InvalidArchive, match=rf"transactions/{day.name} is 'missing'.*bring the archive back"):
+        open_archive(tmp_path / "a")
+    aside.rename(day)
+    (day.parent / "day=2031-01-01.parquet").write_bytes(day.read_bytes())
+    with pytest.raises(InvalidArchive, match=r"day=2031-01-01.parquet is 'present'"):
+        open_archive(tmp_path / "a")
+
+
+def test_no_row_of_a_file_that_was_changed_is_ever_read(tmp_path: Path, table: pa.Table) -> None:
+    archive = write_archive(tmp_path / "a", [table], labels(table, {}), "test")
+    other = write_archive(tmp_path / "b", [transactions(100, prefix="x")], labels(table.slice(0, 0), {}), "other")
+    assert sum(batch.num_rows for batch in archive.transactions()) == 100
+    days = sorted((tmp_path / "a" / "transactions").iterdir())
+    days[2].write_bytes((other.path / "transactions" / days[2].name).read_bytes())  # good Parquet of another archive
+    reader = archive.transactions()
+    with pytest.raises(InvalidArchive, match=rf"transactions/{days[2].name} is 'sha256"):
+        list(reader)
+    assert (
+        sum(batch.num_rows for batch in archive.transactions(None, START + 2 * DAY_US)) == 48
+    )  # the days before it are read as ever
+
+
+def test_a_replacement_is_verified_before_the_old_archive_gives_way(
+    tmp_path: Path, table: pa.Table, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    good = write_archive(tmp_path / "a", [table], labels(table, {}), "good")
+    whole = write._to_disk
+
+    def damaged(folder: Path) -> None:
+        whole(folder)
+        file = next((folder / "transactions").iterdir())
+        file.write_bytes(file.read_bytes()[:-1] + b"x")
+
+    monkeypatch.setattr(write, "_to_disk", damaged)
+    with pytest.raises(InvalidArchive, match="changed or damaged"):
+        write_archive(tmp_path / "a", [table], labels(table, {}), "new", replace=True)
+    assert verified_archive(tmp_path / "a") == good
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import pyarrow as pa
+from archive import swap
+from archive.layout import LABEL_SCHEMA, open_archive, verified_archive, write_archive
+
+archive = Path(sys.argv[1])
+
+def counted(call):
+    def killing(*given, **named):
+        global calls
+        calls += 1
+        if calls == moment:
+            os.kill(os.getpid(), signal.SIGKILL)
+        return call(*given, **named)
+    return killing
+
+def replaced():
+    os.fsync, Path.rename, Path.mkdir = counted(os.fsync), counted(Path.rename), counted(Path.mkdir)
+    swap._exchanged = counted(swap._exchanged)
+    table = pa.Table.from_batches(open_archive(sys.argv[2]).transactions()).drop_columns(["sequence"])
+    write_archive(archive, [table], LABEL_SCHEMA.empty_table(), "new", replace=True)
+
+def forked(work):
+    child = os.fork()
+    if not child:
+        work()
+        sys.stdout.flush()
+        os._exit(0)
+    return os.waitpid(child, 0)[1]
+
+for moment in range(1, 100):
+    calls = 0
+    ended = forked(replaced)
+    forked(lambda: print(verified_archive(archive).manifest.source))
+    if ended == 0:
+        break
+    assert os.WTERMSIG(ended) == signal.SIGKILL, ended
+"""
+
+
+@pytest.mark.slow
+def test_an_import_killed_at_any_call_leaves_a_whole_archive_the_old_or_the_new(
+    tmp_path: Path, table: pa.Table
+) -> None:
+    for name, rows in (("a", 20), ("source", 10)):
+        write_archive(tmp_path / name, [table.slice(0, rows)], labels(table, {}), "old")
+    command = [sys.executable, "-c", KILLED, str(tmp_path / "a"), str(tmp_path / "source")]
+    sources = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    assert len(sources) > 5
+    assert sources == ["old"] * sources.count("old") + ["new"] * sources.count("new")
+    assert sources[-1] == "new"
+
+
+def test_where_the_system_cannot_exchange_folders_they_are_renamed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for exchanged in (swap._exchanged, lambda new, old: False):
+        monkeypatch.setattr(swap, "_exchanged", exchanged)
+        folder = tmp_path / str(id(exchanged))
+        for name in ("new", "old"):
+            (folder / name).mkdir(parents=True)
+            (folder / name / "name").write_text(name)
+        swap.exchange(folder / "new", folder / "old")
+        assert [(folder / name / "name").read_text() for name in ("new", "old")] == ["old", "new"]
+        assert sorted(path.name for path in folder.iterdir()) == ["new", "old"]
 
 
 def test_a_failed_write_leaves_nothing_behind(tmp_path: Path, table: pa.Table) -> None:

@@ -1,6 +1,8 @@
 """A mapping file turns any CSV or Parquet into an archive, exactly, or says which row stands in the way."""
 
 import datetime
+import json
+import re
 from decimal import Decimal
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 
 from archive import sources
 from archive.importing import RowsRefused, import_files
-from archive.layout import Archive
+from archive.layout import Archive, verified_archive
 from archive.mapping import Mapping, load_mapping
 from plumbline.cli.main import run
 from plumbline.errors import InvalidArchive
@@ -334,7 +336,217 @@ def test_a_file_of_nothing_but_broken_lines_is_refused(tmp_path: Path) -> None:
     assert [problem.row for problem in refused(tmp_path, HEAD + "one\ntwo\n").problems] == [1, 2]
 
 
-def test_a_file_with_only_a_header_is_an_empty_archive_and_one_without_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(InvalidArchive, match="id"):
+def test_a_file_with_only_a_header_or_with_nothing_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(InvalidArchive, match=r"payments.csv: size is '0 bytes': expected a header line and rows"):
         imported(tmp_path, "")
-    assert imported(tmp_path, HEAD).manifest.rows == 0
+    with pytest.raises(InvalidArchive, match=r"payments.csv: transactions is 0: expected one or more rows of data"):
+        imported(tmp_path, HEAD)
+    (tmp_path / "empty.parquet").touch()
+    with pytest.raises(InvalidArchive, match=r"empty.parquet: size is '0 bytes': expected Parquet with rows"):
+        import_files([tmp_path / "empty.parquet"], mapping(tmp_path), tmp_path / "a", now_us=NOW_US)
+    assert not (tmp_path / "a").exists()
+
+
+@pytest.mark.parametrize("since_us", [None, utc_us(2020, 1, 1)])
+def test_an_import_of_nothing_never_replaces_a_good_archive(tmp_path: Path, since_us: int | None) -> None:
+    good = imported(tmp_path, HEAD + "t1,2019-01-01 00:00,a,m,1\n")
+    file = tmp_path / "other.csv"
+    file.write_text(HEAD + ("t2,2019-01-02 00:00,a,m,1\n" if since_us else ""))
+    with pytest.raises(InvalidArchive, match="transactions is 0: expected one or more"):
+        import_files([file], mapping(tmp_path), good.path, now_us=NOW_US, since_us=since_us, replace=True)
+    assert verified_archive(good.path) == good
+
+
+TRIED = HEAD.strip() + ",currency\n"
+WITH_CURRENCY = BASIC + 'currency = { column = "currency" }\n'
+
+
+def with_amount(words: str) -> str:
+    return WITH_CURRENCY.replace('amount_minor = { column = "amount"', f'amount_minor = {{ column = "amount", {words}')
+
+
+EU = with_amount('decimal = ",", thousands = "."')
+
+
+def minor_units(tmp_path: Path, amount: str, currency: str, text: str = WITH_CURRENCY) -> object:
+    csv = TRIED + f't1,2020-01-01 00:00,a,m,"{amount}",{currency}\n'
+    return rows_of(imported(tmp_path, csv, text))[0]["amount_minor"]
+
+
+def why_refused(tmp_path: Path, amount: str, currency: str, text: str = WITH_CURRENCY) -> str:
+    csv = TRIED + f't1,2020-01-01 00:00,a,m,"{amount}",{currency}\n'
+    (problem,) = refused(tmp_path, csv, text).problems
+    assert (problem.row, problem.column, problem.value) == (1, "amount", amount)
+    return problem.allowed
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "rules", "expected"),
+    [
+        ("12.34", "KWD", WITH_CURRENCY, 12_340), ("12.345", "KWD", WITH_CURRENCY, 12_345),
+        ("1200", "JPY", WITH_CURRENCY, 1_200), ("1200.00", "JPY", WITH_CURRENCY, 1_200),
+        ("12.34", "EUR", WITH_CURRENCY, 1_234), ("1.1234", "CLF", WITH_CURRENCY, 11_234),
+        ("1.234", "EUR", EU, 123_400), ("1.234.567,8", "EUR", EU, 123_456_780), ("1.234", "JPY", EU, 1_234),
+        ("1,234", "KWD", EU, 1_234), ("0,500", "EUR", EU, 50), ("1234,5", "EUR", EU, 123_450),
+        ("1.234", "KWD", with_amount("decimals = 3"), 1_234), ("1.500", "EUR", with_amount("decimals = 3"), 150),
+        ("1.234,000", "KWD", EU, 1_234_000), ("1234", "KWD", with_amount("digits = 0"), 1_234),
+        ("12.34", "XXX", WITH_CURRENCY, 1_234), ("1.5", "XXX", with_amount("digits = 3"), 1_500),
+        ("1'234.50", "CHF", with_amount('thousands = "\'"'), 123_450),
+    ],
+)  # fmt: skip
+def test_an_amount_has_the_digits_of_its_own_currency(
+    tmp_path: Path, amount: str, currency: str, rules: str, expected: int
+) -> None:
+    assert minor_units(tmp_path, amount, currency, rules) == expected
+
+
+@pytest.mark.parametrize(
+    ("amount", "currency", "rules", "word"),
+    [
+        ("12.34", "EUR", EU, "it is one with decimal mark `.`: correct the mapping's marks"),
+        ("1.5", "EUR", EU, "between groups of three digits; it is one with decimal mark `.`"),
+        ("1.2345", "EUR", EU, "groups of three"), ("12.34.567", "EUR", EU, "groups of three"),
+        ("1.234.56", "EUR", EU, "groups of three"), ("0.123.456", "EUR", EU, "groups of three"),
+        ("1,234.56", "EUR", EU, "it is one with decimal mark `.`"),
+        ("12,34", "EUR", WITH_CURRENCY, "it is one with decimal mark `,`"),
+        ("1.500", "EUR", WITH_CURRENCY, "may be 1500 (the mark between thousands) or 1.500 (the decimal mark)"),
+        ("1.000", "JPY", WITH_CURRENCY, "may be 1000 (the mark between thousands) or 1.000 (the decimal mark)"),
+        ("1.234", "KWD", EU, "may be 1234 (the mark between thousands) or 1.234 (the decimal mark)"),
+        ("12.34", "JPY", WITH_CURRENCY, "of JPY: a whole number, no decimal places"),
+        ("12.3456", "KWD", WITH_CURRENCY, "of KWD: at most 3 decimal places"),
+        ("1200", "JPY", with_amount("digits = 2"), "digits = 0, as JPY has, not 2: leave `digits` out"),
+        ("1.50", "EUR", with_amount("decimals = 3"), "exactly 3 digits after `.`"),
+        ("1.5", "EUR", with_amount("digits = 0"), "with digits = 0, of minor units: a whole number"),
+    ],
+)  # fmt: skip
+def test_an_amount_that_is_none_or_has_two_readings_is_refused(
+    tmp_path: Path, amount: str, currency: str, rules: str, word: str
+) -> None:
+    assert word in why_refused(tmp_path, amount, currency, rules)
+
+
+def test_amounts_of_parquet_are_numbers_whatever_marks_the_mapping_has(tmp_path: Path) -> None:
+    for number in (pa.decimal128(12, 3), pa.float64()):
+        table = pa.table({
+            "id": ["1", "2"], "when": ["2020-01-01 00:00"] * 2, "account": ["a"] * 2, "shop": ["m"] * 2,
+            "amount": pa.array([Decimal("1.500"), Decimal("12.345")]).cast(number), "currency": ["EUR", "KWD"],
+        })  # fmt: skip
+        pq.write_table(table, tmp_path / "payments.parquet")
+        target = tmp_path / str(number)
+        archive = import_files([tmp_path / "payments.parquet"], mapping(tmp_path, EU), target, now_us=NOW_US)
+        assert [row["amount_minor"] for row in rows_of(archive)] == [150, 12_345]
+
+
+def test_more_currencies_than_one_are_said_aloud(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    mapping(tmp_path, WITH_CURRENCY)
+    for currencies in (["KWD", "JPY", "EUR", "EUR"], ["EUR"]):
+        rows = [f"t{i},2020-01-01 00:00,a,m,12,{currency}" for i, currency in enumerate(currencies)]
+        (tmp_path / "payments.csv").write_text(TRIED + "\n".join(rows))
+        target = str(tmp_path / "-".join(currencies))
+        command = ["import", "csv", str(tmp_path / "payments.csv"), "--mapping", str(tmp_path / "mapping.toml")]
+        assert run([*command, "--to", target, "--json"]) == 0
+        shown = capsys.readouterr()
+        counted = json.loads(shown.out.splitlines()[-1])["currencies"]
+        assert counted == {currency: currencies.count(currency) for currency in ["EUR", *currencies]}
+        warning = "3 currencies in one archive (EUR 2, KWD 1, JPY 1): history and model add"
+        assert (warning in shown.err) == (len(counted) > 1)
+
+
+@pytest.mark.parametrize(
+    ("format_", "text", "word"),
+    [
+        ("epoch_ms", "1577836800", "this looks like seconds (2020-01-01 00:00:00 UTC); say format = \"epoch_s\""),
+        ("epoch_us", "1577836800", "this looks like seconds"),
+        ("epoch_s", "1577836800000", "this looks like milliseconds (2020-01-01 00:00:00 UTC); say format = "),
+        ("epoch_s", "1577836800000000", "this looks like microseconds"),
+        ("epoch_ms", "1577836800000000", "this looks like microseconds"),
+        ("epoch_us", "1577836800000", "this looks like milliseconds"),
+        ("epoch_us", "1577836800000000000", "this looks like nanoseconds"),
+        ("epoch_s", "0", "a time from 2000-01-01 on; say `earliest` in the mapping"),
+        ("epoch_s", "900000000", "a time from 2000-01-01 on"), ("epoch_s", "3000000000", "not in the future"),
+        ("iso", "1970-01-21 12:00", "a time from 2000-01-01 on"), ("epoch_s", "soon", "a number of seconds since 1970"),
+    ],
+)  # fmt: skip
+def test_a_number_of_another_unit_is_refused_with_the_unit_that_it_looks_like(
+    tmp_path: Path, format_: str, text: str, word: str
+) -> None:
+    rules = BASIC.replace('column = "when"', f'column = "when", format = "{format_}"')
+    (problem,) = refused(tmp_path, HEAD + f"t,{text},a,m,1\n", rules).problems
+    assert (problem.column, problem.value) == ("when", text)
+    assert word in problem.allowed
+
+
+def test_older_times_are_taken_where_the_mapping_says_from_when_on(tmp_path: Path) -> None:
+    rules = BASIC.replace('column = "when"', 'column = "when", format = "epoch_s", earliest = 1970-01-01')
+    assert rows_of(imported(tmp_path, HEAD + "t,100,a,m,1\n", rules))[0]["occurred_at"] == 100_000_000
+
+
+@pytest.mark.parametrize("field", ["id", "account", "shop"])
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        ("4.71E+15", "rounded this one to a power of ten"), ("4,71e+15", "rounded this one"), ("1e+16", "rounded"),
+        ("1234.0", "leading zeros and digits after the 15th are lost"), ("#REF!", "an error or a column too narrow"),
+        ("#N/A", "an error"), ("#NAME?", "an error"), ("########", "too narrow"),
+    ],
+)  # fmt: skip
+def test_an_id_that_a_spreadsheet_damaged_is_refused_with_that_reason(
+    tmp_path: Path, field: str, text: str, word: str
+) -> None:
+    cells = {"id": "t1", "when": "2020-01-01 00:00", "account": "a", "shop": "m", "amount": "1"} | {field: text}
+    csv = HEAD + ",".join(f'"{cell}"' for cell in cells.values())
+    for rules in (BASIC, BASIC.replace('column = "shop"', 'column = "shop", escape = true')):
+        (problem,) = refused(tmp_path, csv, rules).problems
+        assert (problem.column, problem.value) == (field, text)
+        assert word in problem.allowed
+    as_is = re.sub(r'column = "(id|account|shop)"', r'column = "\1", as_is = true', BASIC)
+    assert imported(tmp_path, csv, as_is).manifest.rows == 1
+
+
+@pytest.mark.parametrize("text", ["4.71E15", "1.2.0", "471E-15", "E+15", "v1.0", "12e4", "#1", "5e-12", "A1E+15"])
+def test_an_id_that_only_looks_a_little_like_a_number_is_taken(tmp_path: Path, text: str) -> None:
+    assert imported(tmp_path, HEAD + f"{text},2020-01-01 00:00,a,m,1\n").manifest.rows == 1
+
+
+def test_ids_that_are_floats_in_parquet_are_refused(tmp_path: Path) -> None:
+    columns = {"id": [1.0, 2.0], "when": ["2020-01-01 00:00"] * 2, "account": ["a"] * 2, "shop": ["m"] * 2}
+    pq.write_table(pa.table(columns | {"amount": [1, 2]}), tmp_path / "payments.parquet")
+    with pytest.raises(RowsRefused, match=r"row 2, column id: 2.0: expected an id as text or a whole number"):
+        import_files([tmp_path / "payments.parquet"], mapping(tmp_path), tmp_path / "a", now_us=NOW_US)
+
+
+@pytest.mark.parametrize(
+    ("words", "frauds"),
+    [
+        ('fraud = ["True"]\ngenuine = ["False"]', 1), ('fraud = ["true"]\ngenuine = ["false"]', 1), ("", 1),
+        ('fraud = ["yes"]\ngenuine = ["no"]', None),
+    ],
+)  # fmt: skip
+def test_labels_of_booleans_are_true_and_false_however_the_mapping_writes_them(
+    tmp_path: Path, words: str, frauds: int | None
+) -> None:
+    columns = {"id": ["1", "2"], "when": ["2020-01-01 00:00"] * 2, "account": ["a"] * 2, "shop": ["m"] * 2}
+    pq.write_table(pa.table(columns | {"amount": [1, 2], "bad": [True, False]}), tmp_path / "payments.parquet")
+    rules = mapping(tmp_path, BASIC + f'[label]\ncolumn = "bad"\n{words}\n')
+    if frauds is None:
+        expected = "'true': expected one of yes, no: a column of booleans holds true and false; list both"
+        with pytest.raises(RowsRefused, match=expected):
+            import_files([tmp_path / "payments.parquet"], rules, tmp_path / "a", now_us=NOW_US)
+    else:
+        archive = import_files([tmp_path / "payments.parquet"], rules, tmp_path / "a", now_us=NOW_US)
+        assert archive.manifest.labels == frauds
+
+
+@pytest.mark.parametrize("length", [65, 5_000])
+def test_a_text_that_is_too_long_is_named_by_its_column(tmp_path: Path, length: int) -> None:
+    (problem,) = refused(tmp_path, HEAD + f"t1,2020-01-01 00:00,{'a' * length},m,1\n").problems
+    assert problem.column == "account"
+    assert "1 to 64 printable ASCII characters" in problem.allowed
+
+
+def test_a_quotation_mark_that_is_not_closed_is_said_to_be_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sources, "CSV_BLOCK_BYTES", 1 << 20)
+    lines = [f"t{i},2020-01-01 00:00,a,m,1" for i in range(100_000)]
+    lines[10] = 't10,2020-01-01 00:00,"a,m,1'
+    with pytest.raises(InvalidArchive, match="at most 1 MiB: most often a quotation mark is not closed"):
+        imported(tmp_path, HEAD + "\n".join(lines))
