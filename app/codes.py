@@ -47,6 +47,8 @@ def equation_words(name: str) -> str:
         "acknowledged": gettext("every acknowledged message has an entry or is on its way"),
         "once": gettext("no message has two entries"),
         "kinds": gettext("every entry is of a kind that belongs to the topic"),
+        "changes": gettext("the active policy and assignment changed only by messages"),
+        "active": gettext("every decision was made under the active policy and assignment"),
         "rejected": gettext("every rejected message has a dead letter"),
         "letters": gettext("every dead letter has a rejected message"),
         "stored": gettext("every entry up to the ledger's sequence is in SQL"),

@@ -28,7 +28,9 @@ class Cause(enum.Enum):
     STATE = "another state: the scorer's history was not the fold of this journal and its archive"
     MISSING = "a missing record: a message was taken, and its entry is not in the journal"
     EXTRA = "an added record: no message stands behind it"
+    UNORDERED = "a change without a message: the journal has a second beginning, or none"
     POLICY = "an unknown policy: the journal never brought this one into force"
+    SNAPSHOT = "another fold: the snapshot is not what the journal leads to; remove it, and the journal rebuilds it"
     FOLLOWS = "it follows from a difference above"
     TWO_WAYS = "the audit's own two ways disagree: the Beam pipeline or the kernel is at fault, not the record"
 
@@ -71,6 +73,7 @@ def cause_of(difference: Difference, known: Evidence) -> Cause:
         "score": _of_score,
         "reasons": _of_reasons,
         "outcome": _of_outcome,
+        "snapshot": lambda _difference, _known: Cause.SNAPSHOT,
     }
     return of_layer.get(difference.layer, _of_record)(difference, known)
 
@@ -80,6 +83,8 @@ def _of_record(difference: Difference, known: Evidence) -> Cause:
 
 
 def _of_intake(difference: Difference, known: Evidence) -> Cause:
+    if difference.name == "message":
+        return Cause.UNORDERED
     if difference.journaled == "absent":
         return Cause.MISSING
     if "transaction" in known.layers:

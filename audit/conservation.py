@@ -11,6 +11,8 @@ from typing import Final
 
 import msgspec
 
+from audit.provenance import CHANGES, Provenance
+
 KINDS: Final = ("decision", "conflict", "rejected", "label", "control", "assignment")
 """The journal's entries by their tags: each message ends in one of them."""
 
@@ -72,6 +74,8 @@ class Tally(msgspec.Struct):
 
     begun: entries without a source: the declaration and the policy that a first start brings along, and labels that
     are counted when their wait is over; answered: how model versions answered, which is about no message.
+    changes: of the active policy and assignment; unordered: those that neither the first start nor a message brought;
+    strayed: decisions made under another policy or assignment than the active one.
     """
 
     places: dict[str, Place] = msgspec.field(default_factory=dict)
@@ -79,6 +83,10 @@ class Tally(msgspec.Struct):
     answered: int = 0
     entries: int = 0
     sequence: int = -1
+    changes: int = 0
+    unordered: int = 0
+    strayed: int = 0
+    provenance: Provenance = msgspec.field(default_factory=Provenance)
 
     def place(self, topic: str, partition: int) -> Place:
         """The counts of a partition, at zero when it is new."""
@@ -87,13 +95,23 @@ class Tally(msgspec.Struct):
             self.places[name] = Place(topic, partition)
         return self.places[name]
 
-    def take(self, sequence: int, kind: str, topic: str | None, partition: int, offset: int) -> Gap | None:
+    def take(
+        self,
+        sequence: int,
+        kind: str,
+        topic: str | None,
+        partition: int,
+        offset: int,
+        active: tuple[str, str] = ("", ""),
+    ) -> Gap | None:
         """Count one entry; returns the stretch of its source that the journal passed over, if any.
 
-        kind: one of KINDS, or ANSWERED; topic: None for an entry without a source.
+        kind: one of KINDS, or ANSWERED; topic: None for an entry without a source; active: the versions of the policy
+        and the assignment that a decision was made under, or that a change makes active.
         """
         self.sequence = sequence
         self.entries += 1
+        self._follow(kind, active, from_message=topic is not None)
         if topic is None:
             if kind == ANSWERED:
                 self.answered += 1
@@ -109,6 +127,14 @@ class Tally(msgspec.Struct):
         place.next_offset = offset + 1
         return gap
 
+    def _follow(self, kind: str, active: tuple[str, str], *, from_message: bool) -> None:
+        policy, assignment = active
+        name = policy if kind == "control" else assignment
+        unordered = bool(self.provenance.take(kind, name, from_message=from_message))
+        self.changes += kind in CHANGES or unordered
+        self.unordered += unordered
+        self.strayed += kind == "decision" and not self.provenance.is_active(policy, assignment)
+
 
 class Waiting(msgspec.Struct, frozen=True):
     """What a partition holds behind its newest journaled message.
@@ -122,6 +148,17 @@ class Waiting(msgspec.Struct, frozen=True):
     end: int
     seen: Seen = Seen()
     oldest_at_ms: int | None = None
+
+
+def judged_until(before: int, taken: int, after: int) -> int:
+    """The offset of a partition up to which its messages are judged: one point for what it held and what became of it.
+
+    before: its end before the journal was read; taken: offset after the newest message that the journal then answered;
+    after: its end once the journal had been read; 0 for a partition that was not there.
+    Messages that came and were answered between the two looks are judged, those that came and were not are left for
+    the next look. A partition that ends before what the journal answered has lost messages, and is judged at its end.
+    """
+    return max(before, min(taken, after))
 
 
 class Letters(msgspec.Struct, frozen=True):
@@ -190,7 +227,10 @@ def equations(
         places = [each for each in tally.places.values() if each.topic == prefix + topic]
         right = sum(each.kinds.get(kind, 0) for each in places for kind in kinds)
         found.append(Equation("kinds", prefix + topic, sum(each.journaled for each in places), right))
-    rejected = kinds_of(tally).get("rejected", 0)
+    found.append(Equation("changes", "", tally.changes, tally.changes - tally.unordered))
+    decisions = kinds_of(tally)["decision"]
+    found.append(Equation("active", "", decisions, decisions - tally.strayed))
+    rejected = kinds_of(tally)["rejected"]
     found.append(Equation("rejected", "", rejected, rejected - letters.unwritten))
     found.append(Equation("letters", "", letters.letters, letters.letters - letters.unanswered))
     found.append(Equation("stored", "", stored.entries, stored.rows + stored.repeats))

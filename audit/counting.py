@@ -1,15 +1,15 @@
 """Conservation counted where the messages are: the sources' offsets, the journal, the dead letters, and SQL's rows.
 
 The order makes the counts comparable while everything runs: first the sources' ends, then the journal up to its end,
-so that whatever the sources held then and the journal does not hold now is on its way. Memory is bounded: of messages
-that are not yet settled only their places are kept, and of the journal one block for each 10,000 entries that the
-ledger has not stored.
+then the sources' ends again. What the sources held at first and the journal does not hold by then is on its way; what
+came later is judged as far as the journal has answered it. Memory is bounded: of messages that are not yet settled only
+their places are kept, and of the journal one block for each 10,000 entries that the ledger has not stored.
 """
 
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing
 from threading import Event
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 import msgspec
 import sqlalchemy as sa
@@ -17,6 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from audit.conservation import (
     ANSWERED,
+    KINDS,
     Equation,
     Gap,
     Letters,
@@ -26,10 +27,13 @@ from audit.conservation import (
     Waiting,
     equations,
     imbalance,
+    judged_until,
     kinds_of,
 )
-from plumbline.decision import Source
+from audit.provenance import named, tag
+from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
+from plumbline.journal import ControlApplied, Entry
 from plumbline.names import Topic
 from store.engine import transaction
 from store.watch import ledger_sequence, rows_between, sequences_between, stored_before
@@ -63,13 +67,41 @@ class Head(msgspec.Struct):
 
         transaction_id: str
 
-    type: Literal["decision", "conflict", "rejected", "label", "control", "assignment", "answered"]
+    class Version(msgspec.Struct):
+        """Which policy, or which assignment."""
+
+        version: str
+
+    type: str
     source: Source | None = None
     label: LabelId | None = None
     transaction: TransactionId | None = None
+    policy: Version | None = None
+    policy_version: str = ""
+    assignment: Version | str | None = None
+
+    @property
+    def active(self) -> tuple[str, str]:
+        """The policy and the assignment that a decision was made under, or that a change makes active."""
+        policy = self.policy_version if self.policy is None else self.policy.version
+        assigned = self.assignment
+        return policy, assigned.version if isinstance(assigned, Head.Version) else assigned or ""
 
 
 head_of: Final = msgspec.json.Decoder(Head).decode
+
+
+def head_from(entry: Entry) -> Head:
+    """Of an entry that was decoded whole, what is counted."""
+    if isinstance(entry, Decision):
+        return Head(tag(entry), entry.source, policy_version=entry.policy_version, assignment=entry.assignment)
+    ruled = isinstance(entry, ControlApplied)
+    return Head(
+        tag(entry),
+        entry.source,
+        policy_version=named(entry) if ruled else "",
+        assignment="" if ruled else named(entry),
+    )
 
 
 class _Letter(msgspec.Struct):
@@ -124,8 +156,15 @@ class Balanced(msgspec.Struct, frozen=True):
 class Counting:
     """Counts that are kept up; `kept` is theirs to change. engine: None where there is no SQL to count."""
 
-    def __init__(self, bootstrap: str, prefix: str, engine: sa.Engine | None, kept: Kept) -> None:
-        """Raises BrokerUnavailable, NotFound."""
+    def __init__(
+        self,
+        bootstrap: str,
+        prefix: str,
+        engine: sa.Engine | None,
+        kept: Kept,
+        open_reader: Callable[..., KafkaConsumer] = reader,
+    ) -> None:
+        """open_reader: as `streaming.kafka.reader`. Raises BrokerUnavailable, NotFound."""
         self.kept = kept
         self._bootstrap = bootstrap
         self._prefix = prefix
@@ -134,7 +173,7 @@ class Counting:
         self._journal = TopicPartition(prefix + Topic.DECISIONS.value, 0)
         self._doubtful: set[Place] = set()
         with ExitStack() as stack:
-            self._looking = stack.enter_context(closing(reader(bootstrap, [], most_records=COUNTED_MOST)))
+            self._looking = stack.enter_context(closing(open_reader(bootstrap, [], most_records=COUNTED_MOST)))
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -147,27 +186,35 @@ class Counting:
             found = [each for topic in SOURCES for each in partitions(self._looking, self._prefix + topic.value)]
             return dict(self._looking.end_offsets(found))
 
-    def take(self, heads: Sequence[tuple[int, str, Source | None]]) -> None:
-        """Count journal entries in order, each as sequence, kind and source; looks at what they passed over."""
+    def take(self, heads: Sequence[tuple[int, Head]]) -> None:
+        """Count journal entries in order, each with its sequence number; looks at what they passed over."""
         if not heads:
             return
-        for sequence, kind, source in heads:
+        for sequence, head in heads:
+            source = head.source
             if source is None:
-                self.kept.tally.take(sequence, kind, None, 0, 0)
+                self.kept.tally.take(sequence, head.type, None, 0, 0, head.active)
                 continue
-            gap = self.kept.tally.take(sequence, kind, source.topic, source.partition, source.offset)
+            gap = self.kept.tally.take(sequence, head.type, source.topic, source.partition, source.offset, head.active)
             if gap is not None:
                 self._pass_over(gap)
-            if kind == "rejected":
+            if head.type == "rejected":
                 place = (source.topic, source.partition, source.offset)
                 _settle(place, self.kept.unanswered, self.kept.unwritten)
-        self._add_block(Block(heads[0][0], heads[-1][0], sum(kind != ANSWERED for _, kind, _ in heads)))
+        self._add_block(Block(heads[0][0], heads[-1][0], sum(head.type in KINDS for _, head in heads)))
 
     def balance(self, ends: dict[TopicPartition, int], now_ms: int) -> Balanced:
-        """The counts, once the journal has been taken up to an end that was asked for after `ends`."""
+        """The counts, once the journal has been taken up to an end that was asked for after `ends`.
+
+        Each partition is judged at one point of its own, see `judged_until`; rows in SQL up to the sequence that the
+        ledger had stored in the very transaction that is read; a dead letter once it stood alone at two looks.
+        """
         waiting, oldest = [], []
-        for partition, end in ends.items():
+        after = self.ends()
+        answered = {TopicPartition(each.topic, each.partition) for each in self.kept.tally.places.values()}
+        for partition in {*ends, *after, *answered}:
             begin = self.kept.tally.place(partition.topic, partition.partition).next_offset
+            end = judged_until(ends.get(partition, 0), begin, after.get(partition, 0))
             seen, at_ms = self._look(Gap(partition.topic, partition.partition, begin, end))
             waiting.append(Waiting(partition.topic, partition.partition, end, seen, at_ms))
             oldest += [] if at_ms is None else [at_ms]
@@ -316,8 +363,7 @@ def count_once(bootstrap: str, prefix: str, engine: sa.Engine | None, now_ms: Ca
         with closing(reader(bootstrap, {partition: 0}, most_records=BLOCK_ENTRIES)) as journal:
             while journal.position(partition) < end:
                 for records in journal.poll(timeout_ms=POLL_MS).values():
-                    heads = [(each.offset, head_of(each.value)) for each in records if each.offset < end]
-                    counting.take([(offset, head.type, head.source) for offset, head in heads])
+                    counting.take([(each.offset, head_of(each.value)) for each in records if each.offset < end])
         counted = counting.balance(ends, now_ms())
         for _ in range(SETTLING_TRIES):
             if counting.settled:

@@ -12,6 +12,7 @@ import numpy as np
 from audit.causes import explain
 from audit.compare import Recomputed, compare, compare_shadow
 from audit.models import Versions
+from audit.provenance import Provenance, named, tag
 from audit.report import Difference, Report
 from audit.routes import Routes, Told
 from audit.selection import Sample
@@ -72,10 +73,15 @@ class Following:
     policies: dict[str, Policy] = field(default_factory=dict)
     shadowed: Shadowed = field(init=False)
     _routes: Routes = field(init=False)
+    _provenance: Provenance = field(init=False)
 
     def __post_init__(self) -> None:
         self.shadowed = Shadowed(begun=self.state.sequence)
         self._routes = Routes(self.state.assignment, self.state.fingerprints)
+        assigned, sequence = self.state.assignment, self.state.sequence
+        # Which policy is active is not asked here: only whether the journal has had its first.
+        policy = next(iter(self.policies), "" if sequence > 0 else None)
+        self._provenance = Provenance(policy, "" if assigned is None else assigned.version, declared=sequence >= 0)
 
     def take(self, entries: Sequence[tuple[int, Entry]]) -> list[Run]:
         """Take journal entries in order; returns their decisions with recomputed histories."""
@@ -87,6 +93,9 @@ class Following:
             shadows = self._routes.shadows
             account = entry.transaction.account_id if isinstance(entry, Decision) else ""
             wrong += [(sequence, entry, each) for each in self._routes.take(entry, account)]
+            why = self._provenance.take(tag(entry), named(entry), from_message=entry.source is not None)
+            if why:
+                wrong.append((sequence, entry, ("message", "none", why)))
             if isinstance(entry, Decision) or (isinstance(entry, LabelApplied) and entry.effect == "counted"):
                 rows.append((sequence, entry))
             elif isinstance(entry, ControlApplied):

@@ -13,6 +13,7 @@ from archive.record import Record
 from audit.fields import Body, fields_differing
 from audit.late import LateLabels, label_words
 from audit.policies import refusal
+from audit.provenance import Provenance, named, tag
 from audit.report import Difference
 from audit.routes import Routes, Versions
 from features.grammar import Declaration, from_fields
@@ -44,7 +45,8 @@ class Judged:
     entry: None for a message that was passed over; body: parsed again (as journaled where nobody keeps the message),
     None where it is no valid one; error: why not; became: the entry it should have, in words; arrival: its number
     among all that entered history, -1 when it did not; policy: in force at its place; in_force: fingerprints of the
-    declarations, the deciding one first; shadows: those that must answer about a decision.
+    declarations, the deciding one first; shadows: those that must answer about a decision; unordered: why the entry may
+    not be where it is, see `audit.provenance`.
     """
 
     record: Record
@@ -56,8 +58,14 @@ class Judged:
     policy: Policy | None = None
     in_force: tuple[str, ...] = ()
     shadows: Versions = ()
+    unordered: str = ""
     account_id: str = ""
     differences: list[Difference] = field(default_factory=list)
+
+    @property
+    def is_void(self) -> bool:
+        """Whether the entry changes what is active although nobody ordered it."""
+        return bool(self.unordered) and self.entry is not None and self.entry.source is None
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +91,7 @@ class Intake:
         self._in_force: tuple[str, ...] = (state.deciding,)
         self._late: LateLabels[Judged] = LateLabels()
         self._routes = Routes()
+        self._provenance = Provenance()
 
     def take(self, records: Sequence[Record]) -> Taken:
         """Take the next records; raises JournalRefused for one that is no entry."""
@@ -123,6 +132,8 @@ class Intake:
         entry = None if record.value is None else _decoded(record)
         each = Judged(record, entry)
         each.account_id = _account(entry)
+        if entry is not None:
+            each.unordered = self._provenance.take(tag(entry), named(entry), from_message=entry.source is not None)
         if record.state == "never":
             each.became = "no message"
             return each
@@ -167,7 +178,9 @@ class Intake:
                 each.became = f"conflict, {'identical' if status == IDENTICAL else 'with another body'}"
 
     def _take_other(self, each: Judged, rows: list[Transaction | LabelApplied]) -> None:
-        if isinstance(each.body, Policy):
+        if each.is_void and each.entry is not None:
+            each.became = _words(each.entry)  # the difference says what is wrong; what it says is not active
+        elif isinstance(each.body, Policy):
             if not (why := refusal(each.body, self.state.policy, self.state.policies, each.entry)):
                 self.state.activate(each.body)
             each.became, each.error = ("rejected", why) if why else ("control", "")
@@ -187,7 +200,7 @@ class Intake:
                 self._enters(each, applied, rows)
         elif isinstance(each.entry, Answered):
             each.became = "answered"
-        if isinstance(each.entry, AssignmentApplied) and each.became != "no message":
+        if isinstance(each.entry, AssignmentApplied) and each.became != "no message" and not each.is_void:
             deciding = each.entry.fingerprints[:1] or tuple(each.entry.declarations)[:1]
             self._in_force = (*deciding, *(name for name in each.entry.declarations if name not in deciding))
             if each.entry.assignment is None:
@@ -196,7 +209,7 @@ class Intake:
 
     def _route(self, each: Judged) -> None:
         """Judge by whom a decision was made, and note who must answer about it."""
-        if each.entry is None or each.record.state == "never":
+        if each.entry is None or each.record.state == "never" or each.is_void:
             return
         said = each.body if isinstance(each.body, Assignment) else None
         account = each.body.account_id if isinstance(each.body, Transaction) else each.account_id
@@ -220,9 +233,11 @@ def _compared(each: Judged) -> Iterator[Difference]:
     if entry is None:
         yield _difference(each, "intake", "entry", "absent", each.became)
         return
+    if each.unordered:
+        yield _difference(each, "intake", "message", "none", each.unordered)
     if record.state == "never":
-        named = f"{record.topic}/{record.partition}@{record.offset}"
-        yield _difference(each, "transaction", "message", named, "no message")
+        place = f"{record.topic}/{record.partition}@{record.offset}"
+        yield _difference(each, "transaction", "message", place, "no message")
         return
     was, _ = _journaled(entry)
     if record.message is not None and was is not None and each.body is not None:

@@ -32,6 +32,7 @@ from streaming.state import BEFORE_JOURNAL, CaughtUp, State
 
 log = structlog.get_logger()
 
+FORMAT: Final = 2
 REMEMBERED: Final = 1024
 """The continuous audit takes labels' effects as journaled, so it need not remember transactions."""
 
@@ -39,6 +40,7 @@ REMEMBERED: Final = 1024
 class Beside(msgspec.Struct):
     """What lies beside a snapshot: counts, and every policy journaled so far; sha256: of all this with itself empty."""
 
+    format: int
     sequence: int
     kept: Kept
     policies: dict[str, Policy]
@@ -52,7 +54,7 @@ class Beside(msgspec.Struct):
 def save(folder: Path, following: Following, kept: Kept) -> None:
     """Write everything down. Raises Unready when the disk is full; what was written before stays."""
     sequence = following.state.sequence
-    beside = Beside(sequence, kept, following.policies)
+    beside = Beside(FORMAT, sequence, kept, following.policies)
     beside.sha256 = beside.seal()
     folder.mkdir(parents=True, exist_ok=True)
     unfinished = folder / f".counts-{os.getpid()}"
@@ -143,6 +145,8 @@ def _beside(folder: Path, sequence: int) -> Beside:
         raise SnapshotRefused(
             f"snapshot {folder / str(sequence)} has no readable counts beside it ({error})"
         ) from error
+    if beside.format != FORMAT:
+        raise SnapshotRefused(f"the counts beside snapshot {folder / str(sequence)} are of another release")
     if beside.sha256 != beside.seal() or beside.sequence != sequence:
         raise SnapshotRefused(f"the counts beside snapshot {folder / str(sequence)} are damaged")
     return beside

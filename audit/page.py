@@ -18,6 +18,7 @@ LAYER_WORDS: Final = {
     "score": "the score, by that version's files, as 32-bit floating point",
     "outcome": "the outcome and the rules that led to it, by the policy that the record names",
     "reasons": "what raised an alert's score most, and by how much, by the files of the version that decided",
+    "snapshot": "the scorer's snapshots, each against the fold of the journal up to its sequence number",
 }
 
 

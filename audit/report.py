@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Final
 
-LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score", "outcome", "reasons")
+LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score", "outcome", "reasons", "snapshot")
 """In the order in which a number comes about:
 
 `transaction`  the raw message, parsed again
@@ -16,6 +16,7 @@ LAYERS: Final = ("transaction", "intake", "history", "sweep", "features", "score
 `score`        by that version's files
 `outcome`      by the policy that the record names, with the rules' reasons
 `reasons`      of alerts, the features' effects by the files of the version that decided
+`snapshot`     the scorer's snapshots, each against the fold of the journal up to its sequence number
 """
 
 SHOWN_MOST: Final = 100

@@ -20,7 +20,7 @@ from kafka import KafkaConsumer
 from kafka.errors import KafkaError
 from msgspec import to_builtins
 
-from audit.counting import POLL_MS, Balanced, Counting
+from audit.counting import POLL_MS, Balanced, Counting, head_from
 from audit.following import RecentVersions, compare_sample
 from audit.keeping import restore, save
 from audit.past import Sources
@@ -188,7 +188,7 @@ class _Life:
 
     def _take(self, records: list[Any]) -> None:
         entries = [(each.offset, journal.decode(each.value)) for each in records]
-        self.counting.take([(n, _kind(entry), entry.source) for n, entry in entries])
+        self.counting.take([(n, head_from(entry)) for n, entry in entries])
         for taken in self.following.take(entries):
             report = Report()
             self.delta.unverified += compare_sample(
@@ -280,8 +280,3 @@ class _Delta:
         self.compared += report.decisions
         self.different += report.decisions_different
         self.detail += [dataclasses.asdict(each) for each in report.differences[: DETAIL_MOST - len(self.detail)]]
-
-
-def _kind(entry: journal.Entry) -> str:
-    """The entry's tag."""
-    return str(entry.__struct_config__.tag)

@@ -9,8 +9,10 @@ from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final
 
+from audit.provenance import Provenance, named, tag
 from plumbline import journal
 from plumbline.decision import Decision, Source
+from plumbline.errors import PlumblineError
 from plumbline.journal import (
     Answered,
     AssignmentApplied,
@@ -36,12 +38,16 @@ SOURCES: Final = (Topic.TRANSACTIONS.value, Topic.LABELS.value, Topic.CONTROL.va
 
 @dataclass(slots=True)
 class Findings:
-    """How often each promise was broken, and the first cases of each."""
+    """How often each promise was broken, and the first cases of each.
+
+    unordered: changes of the active policy and assignment without a message, and decisions under others.
+    """
 
     lost: int = 0
     doubled: int = 0
     disordered: int = 0
     ledger_different: int = 0
+    unordered: int = 0
     told: list[str] = field(default_factory=list)
 
     def add(self, name: str, cases: Iterable[str]) -> None:
@@ -76,6 +82,7 @@ def check(
     _check_letters(findings, entries, letters, taken)
     _check_order(findings, entries)
     _check_shadows(findings, entries)
+    _check_active(findings, entries)
     return findings
 
 
@@ -171,9 +178,28 @@ def _check_shadows(findings: Findings, entries: Sequence[tuple[int, Entry]]) -> 
     findings.add("lost", (f"shadow {version} never answered of {of}" for version, of in sorted(waiting)))
 
 
-def check_fold(entries: Sequence[tuple[int, Entry]]) -> None:
-    """The journal folds into a state of the same histories. Raises StateDiverged."""
-    State(Known(4_000_000)).fold(entries)
+def _check_active(findings: Findings, entries: Sequence[tuple[int, Entry]]) -> None:
+    """The journal begins once; then the active policy and assignment change by messages alone, and decide."""
+    provenance, wrong = Provenance(), []
+    for sequence, entry in entries:
+        why = provenance.take(tag(entry), named(entry), from_message=entry.source is not None)
+        wrong += [f"journal entry {sequence}: {why}"] if why else []
+        if isinstance(entry, Decision) and not provenance.is_active(entry.policy_version, entry.assignment):
+            made = f"policy {entry.policy_version!r} and assignment {entry.assignment!r}"
+            active = f"{provenance.policy!r} and {provenance.assignment!r}"
+            wrong.append(f"journal entry {sequence} was decided under {made}, active were {active}")
+    if entries and not provenance.declared:
+        wrong.append("the journal has no first declaration")
+    findings.add("unordered", wrong)
+
+
+def check_fold(entries: Sequence[tuple[int, Entry]]) -> list[str]:
+    """Why the journal does not fold into a state of the same histories; empty where it does."""
+    try:
+        State(Known(4_000_000)).fold(entries)
+    except PlumblineError as error:
+        return [str(error)]
+    return []
 
 
 def check_ledger(

@@ -12,10 +12,12 @@ import sqlalchemy as sa
 from app.ledger import Ledger
 from app.ledger import run as run_ledger
 from audit.counting import Balanced, count_once
+from features.grammar import fields_of
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.decision import Source
-from plumbline.journal import DeadLetter, Entry
+from plumbline.journal import AssignmentApplied, ControlApplied, DeadLetter, Entry
+from plumbline.policy import DEFAULT_POLICY
 from store.engine import engine_at
 from store.schema import migrate
 from streaming.batch import Message, process
@@ -39,6 +41,8 @@ class Bank:
         self.writer = JournalWriter(bootstrap, prefix)
         self.model = model or fake_model()
         self.state = state or State(Known(10_000))
+        if self.state.policy is None:
+            self.writer.write(beginning(self.state))
         self.taken: dict[str, int] = {}
         self.journaled: list[Entry] = []
         self.engine = engine_at(sa.URL.create("sqlite", database=str(folder / "plumbline.db")))
@@ -98,6 +102,16 @@ class Bank:
         """Let everything go."""
         self.writer.close()
         self.engine.dispose()
+
+
+def beginning(state: State) -> list[Entry]:
+    """The first entries of a journal, as a first start writes them; the state takes their policy."""
+    state.policy = DEFAULT_POLICY
+    declarations = {name: fields_of(history.declaration) for name, history in state.histories.items()}
+    return [
+        AssignmentApplied(assignment=None, fingerprints=(), declarations=declarations, source=None, journaled_at=NOW),
+        ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=NOW),
+    ]
 
 
 def model_in_process(folder: Path) -> Model:

@@ -11,6 +11,7 @@ import typer
 if TYPE_CHECKING:
     from audit.recorded import RecordedJournal
     from audit.report import Report
+    from audit.run import Audited
     from plumbline.settings import Settings
 
 
@@ -68,6 +69,8 @@ def audit(
         selection=selection,
     )
     found = run(asked, lambda step: print(f"audit: {step}", file=sys.stderr, flush=True))
+    if journal is None:
+        _compare_snapshots(settings, found, asked)
     finished_at = time.time_ns() // 1000
     told = summary(asked, found, before[0], started_at, finished_at)
     if report is not None:
@@ -93,6 +96,23 @@ def _journal(settings: "Settings", folder: Path | None) -> "tuple[RecordedJourna
         return journal, journal.kept.prefix, (journal.kept.archive_digest, journal.kept.archive_until_us)
     live = LiveJournal(settings.kafka_bootstrap, settings.topic_prefix)
     return live, settings.topic_prefix, prehistory(settings.data_path / "snapshots")
+
+
+def _compare_snapshots(settings: "Settings", report: "Report", asked: "Audited") -> None:
+    from kafka import TopicPartition
+
+    from audit.snapshots import compare_snapshots
+    from plumbline.names import Topic
+
+    compare_snapshots(
+        report,
+        settings.data_path / "snapshots",
+        settings.kafka_bootstrap,
+        TopicPartition(asked.prefix + Topic.DECISIONS.value, 0),
+        (asked.archive, asked.archive_until_us),
+        asked.remembered,
+        to_the_end=asked.selection.last is None and asked.selection.until_ms is None,
+    )
 
 
 def _print(report: "Report") -> None:

@@ -414,8 +414,26 @@ def test_a_policy_of_the_same_name_is_the_one_that_was_in_force(audited, served)
         for each in second.entries
     ]
     messages = first.messages | {(topic, offset + 20): raw for (topic, offset), raw in second.messages.items()}
+    control = Source(f"{first.prefix}control", 0, 0, NOW // 1000)
+    moved[0] = msgspec.structs.replace(moved[0], source=control)
+    messages[control.topic, 0] = encode_policy(moved[0].policy)
     code, found, _ = audited(type(first)(first.prefix, first.entries + moved, messages))
     assert (code, found["different"], found["compared"]) == (cli.DONE, 0, 40)
+
+
+def test_a_second_beginning_is_a_difference_and_so_is_what_was_decided_under_it(audited, honest):
+    last = honest.at(Decision)[-10]
+    again = msgspec.structs.replace(honest.entries[0], policy=DEFAULT_POLICY)
+    behind = [
+        msgspec.structs.replace(each, policy_version=DEFAULT_POLICY.version) if isinstance(each, Decision) else each
+        for each in honest.entries[last:]
+    ]
+    code, found, _ = audited(dataclasses.replace(honest, entries=[*honest.entries[:last], again, *behind]))
+    assert code == cli.FAILED
+    intake = [each for each in found["differences"] if each["layer"] == "intake"]
+    assert found["intake_different"] == 1 + 10 == len(intake)
+    assert (intake[0]["sequence"], intake[0]["name"], Cause(intake[0]["cause"])) == (last, "message", Cause.UNORDERED)
+    assert {each["name"] for each in intake[1:]} == {"policy in force"}
 
 
 def test_a_sample_and_thresholds_of_a_version_are_computed_again_to_the_bit(audited, served):

@@ -9,6 +9,17 @@ FATES = ("decision", "conflict", "rejected")
 MESSAGE, EMPTY, GONE = "message", "empty", "gone"
 
 
+ACTIVE = "first", ""
+
+
+def begun():
+    """The counts behind a first start's two entries."""
+    tally = Tally()
+    tally.take(0, "assignment", None, 0, 0)
+    tally.take(1, "control", None, 0, 0, ACTIVE)
+    return tally
+
+
 def stretch(places, first, stop):
     """What a reader finds from `first` to before `stop`."""
     found = places[first:stop]
@@ -33,11 +44,11 @@ def topics(draw):
 @settings(max_examples=300)
 @given(st.lists(topics(), min_size=1, max_size=3))
 def test_losses_and_doublings_are_counted_and_nothing_else_is(partitions):
-    tally, sequence, waiting = Tally(), 0, []
+    tally, sequence, waiting = begun(), 2, []
     for number, (places, taken, _, doubled) in enumerate(partitions):
         for at, fate in taken:
             for _ in range(1 + (at in doubled)):
-                gap = tally.take(sequence, fate, "transactions", number, at)
+                gap = tally.take(sequence, fate, "transactions", number, at, ACTIVE)
                 sequence += 1
                 if gap is not None:
                     tally.place("transactions", number).passed(stretch(places, gap.first, gap.stop))
@@ -51,21 +62,21 @@ def test_losses_and_doublings_are_counted_and_nothing_else_is(partitions):
     assert sum(each.difference for each in found if each.name == "once") == twice
     messages = sum(places.count(MESSAGE) for places, *_ in partitions)
     assert sum(each.left for each in found if each.name == "acknowledged") == messages
-    assert tally.entries == sum(len(taken) + len(doubled) for _, taken, _, doubled in partitions)
+    assert tally.entries == 2 + sum(len(taken) + len(doubled) for _, taken, _, doubled in partitions)
 
 
 def test_an_entry_of_the_wrong_kind_is_an_imbalance():
-    tally = Tally()
-    tally.take(0, "decision", "p.transactions", 0, 0)
-    tally.take(1, "decision", "p.labels", 0, 0)
+    tally = begun()
+    tally.take(2, "decision", "p.transactions", 0, 0, ACTIVE)
+    tally.take(3, "decision", "p.labels", 0, 0, ACTIVE)
     ends = [Waiting("p.transactions", 0, 1), Waiting("p.labels", 0, 1)]
     found = equations(tally, ends, Letters(), Stored(), "p.")
     assert [(each.name, each.place, each.difference) for each in found if each.difference] == [("kinds", "p.labels", 1)]
 
 
 def test_letters_without_entries_and_entries_without_letters_do_not_make_up_for_each_other():
-    tally = Tally()
-    tally.take(0, "rejected", "labels", 0, 0)
+    tally = begun()
+    tally.take(2, "rejected", "labels", 0, 0)
     found = equations(tally, [Waiting("labels", 0, 1)], Letters(letters=1, unanswered=1, unwritten=1), Stored())
     assert imbalance(found) == 2
 
@@ -77,7 +88,33 @@ def test_what_sql_lacks_is_an_imbalance_unless_it_was_stored_before():
 
 
 def test_a_topic_that_ends_before_what_the_journal_took_is_an_imbalance():
-    tally = Tally()
+    tally = begun()
     for offset in range(3):
-        tally.take(offset, "decision", "transactions", 0, offset)
+        tally.take(2 + offset, "decision", "transactions", 0, offset, ACTIVE)
     assert imbalance(equations(tally, [Waiting("transactions", 0, 1)], Letters(), Stored())) == 2
+
+
+def different(tally):
+    return {each.name: each.difference for each in equations(tally, [], Letters(), Stored()) if each.difference}
+
+
+def test_a_journal_begins_once_and_then_changes_by_messages_alone():
+    tally = begun()
+    tally.take(2, "control", "control", 0, 0, ("strict", ""))
+    tally.take(3, "assignment", "control", 0, 1, ("", "one"))
+    tally.take(4, "decision", "transactions", 0, 0, ("strict", "one"))
+    assert different(tally) == {}
+    tally.take(5, "assignment", None, 0, 0)
+    tally.take(6, "control", None, 0, 0, ("default", ""))
+    assert different(tally) == {"changes": 2}
+    tally.take(7, "decision", "transactions", 0, 1, ("default", ""))
+    tally.take(8, "decision", "transactions", 0, 2, ("strict", "another"))
+    tally.take(9, "decision", "transactions", 0, 3, ("strict", "one"))
+    assert different(tally) == {"changes": 2, "active": 2}
+
+
+def test_messages_that_were_answered_before_a_journal_began_are_an_imbalance():
+    tally = Tally()
+    tally.take(0, "rejected", "transactions", 0, 0)
+    tally.take(1, "control", None, 0, 0, ACTIVE)
+    assert different(tally)["changes"] == 2

@@ -7,7 +7,8 @@ from collections import Counter
 import msgspec
 import pytest
 
-from benchmarks.checker import Findings, check, check_ledger, kinds
+from benchmarks.checker import Findings, check_ledger, kinds
+from benchmarks.checker import check as check_whole
 from benchmarks.nemesis import TARGETS, plan
 from benchmarks.traffic import messages
 from plumbline.assignment import Assignment
@@ -15,28 +16,39 @@ from plumbline.decision import Decision, Source
 from plumbline.journal import Answered, AssignmentApplied
 from plumbline.label import parse as parse_label
 from plumbline.names import Topic
-from plumbline.policy import DEFAULT_POLICY
 from plumbline.transaction import parse
 from streaming.batch import process
 from streaming.known import Known
 from streaming.state import State
 from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
+from tests.journaled_bank import beginning
 
 
 @pytest.fixture
 def run():
     """What a checker is given after a run without faults: acknowledged, taken, entries, dead letters."""
-    state = State(Known(100), policy=DEFAULT_POLICY)
+    state = State(Known(100))
+    begun = beginning(state)
+    assert len(begun) == BEGUN
     topics = {name: Numbered(name) for name in ("transactions", "labels")}
     sent = [raw(payment(n)) for n in range(10)] + [b"nonsense", raw(payment(3)), raw(payment(4, amount_minor=1))]
     first = process(
         state, fake_model(), transaction=[topics["transactions"].message(each) for each in sent], now_us=NOW
     )
     second = process(state, fake_model(), label=[topics["labels"].message(raw(told(1, 2)))], now_us=NOW)
-    entries = list(enumerate([*first.entries, *second.entries]))
+    entries = list(enumerate([*first.entries, *second.entries], BEGUN))
     taken = {("transactions", 0, n): each for n, each in enumerate(sent)} | {("labels", 0, 0): raw(told(1, 2))}
     acknowledged = [(*place, value) for place, value in taken.items()]
     return acknowledged, taken, entries, first.dead_letters
+
+
+BEGUN = 2
+"""Entries that a first start writes before all others."""
+
+
+def check(acknowledged, taken, entries, letters):
+    """The checker's findings about a journal that began as it should."""
+    return check_whole(acknowledged, taken, [*enumerate(beginning(State(Known(100)))), *entries], letters)
 
 
 def counts(found):
@@ -45,6 +57,7 @@ def counts(found):
 
 def test_a_run_without_faults_has_no_findings(run):
     assert check(*run) == Findings()
+    assert check_whole(*run).unordered == 1 + 1 + 10, "no first policy, no declaration, nothing that was active"
     assert kinds(run[2]) == {"decisions": 10, "conflicts": 2, "rejected": 1, "labels": 1, "policies": 0, "answered": 0,
                              "unscored": 0, "labels_counted": 1}  # fmt: skip
 
@@ -67,16 +80,16 @@ PLANTED = {
     "a dead letter of other bytes": (
         lambda a, t, e, d: (a, t, e, [msgspec.structs.replace(d[0], raw=b"nonsens")]), "lost",
     ),
-    "an entry twice": (lambda a, t, e, d: (a, t, [*e, (14, e[12][1])], d), "doubled"),
+    "an entry twice": (lambda a, t, e, d: (a, t, [*e, (16, e[12][1])], d), "doubled"),
     "a transaction decided twice": (
-        lambda a, t, e, d: (a, t, [*e[:11], (11, sourced(e[3][1], e[11][1].source)), *e[12:]], d), "doubled",
+        lambda a, t, e, d: (a, t, [*e[:11], (13, sourced(e[3][1], e[11][1].source)), *e[12:]], d), "doubled",
     ),
     "a dead letter twice": (lambda a, t, e, d: (a, t, e, d * 2), "doubled"),
     "an answer to nobody": (
-        lambda a, t, e, d: (a, t, [*e, (14, sourced(e[11][1], Source("transactions", 0, 99, 0)))], d), "doubled",
+        lambda a, t, e, d: (a, t, [*e, (16, sourced(e[11][1], Source("transactions", 0, 99, 0)))], d), "doubled",
     ),
     "two messages of a partition exchanged": (
-        lambda a, t, e, d: (a, t, [*e[:4], (4, e[5][1]), (5, e[4][1]), *e[6:]], d), "disordered",
+        lambda a, t, e, d: (a, t, [*e[:4], (6, e[5][1]), (7, e[4][1]), *e[6:]], d), "disordered",
     ),
     "sequence numbers exchanged": (lambda a, t, e, d: (a, t, [*e[:4], e[5], e[4], *e[6:]], d), "disordered"),
 }  # fmt: skip
@@ -140,10 +153,10 @@ def shadowed(run):
     acknowledged, taken, entries, letters = run
     given = Assignment(version="a", decides=1, shadows=(2,))
     applied = AssignmentApplied(assignment=given, fingerprints=(), declarations={}, source=None, journaled_at=NOW)
-    moved = [(0, applied), *((sequence + 1, entry) for sequence, entry in entries)]
+    moved = [(BEGUN, applied), *((sequence + 1, entry) for sequence, entry in entries)]
     of = tuple(sequence for sequence, entry in moved if isinstance(entry, Decision))
     answers = [
-        (len(moved) + n, Answered(version=2, role="shadow", rows=len(part), micros=1, sequences=part,
+        (BEGUN + len(moved) + n, Answered(version=2, role="shadow", rows=len(part), micros=1, sequences=part,
                                   values=(0.5,) * len(part), journaled_at=NOW))
         for n, part in enumerate((of[:4], of[4:]))
     ]  # fmt: skip
@@ -154,5 +167,5 @@ def test_each_decision_has_each_shadows_answer_once_or_the_checker_says_so(run):
     acknowledged, taken, entries, letters = shadowed(run)
     assert check(acknowledged, taken, entries, letters) == Findings()
     assert counts(check(acknowledged, taken, entries[:-1], letters)) == {"lost": 6, "doubled": 0, "disordered": 0}
-    twice = [*entries, (len(entries), entries[-1][1])]
+    twice = [*entries, (BEGUN + len(entries), entries[-1][1])]
     assert counts(check(acknowledged, taken, twice, letters)) == {"lost": 0, "doubled": 6, "disordered": 0}

@@ -8,6 +8,8 @@ import pytest
 from kafka import TopicPartition
 
 from archive.layout import open_archive
+from audit.report import Report, Tally
+from audit.snapshots import compare_snapshots
 from plumbline.cli import main as cli
 from plumbline.journal import ControlApplied
 from plumbline.policy import DEFAULT_POLICY, Policy
@@ -174,6 +176,32 @@ def test_a_damaged_one_and_one_ahead_of_the_journal_are_bad_and_the_rest_is_veri
     assert code == 1
     assert [each["equal"] for each in found["snapshots"]] == [True, False]
     assert found["snapshots"][1]["different"][0].startswith("sequence (the journal ends before")
+
+
+def test_the_audit_compares_the_snapshots_among_its_entries(leader, kafka, topic_prefix):
+    leader.take(transaction=[raw(payment(n, account_id="a1")) for n in range(8)])
+    good = leader.state.sequence
+    leader.snapshot()
+    leader.take(transaction=[raw(payment(n, account_id="a1")) for n in range(8, 12)])
+    amount(leader.state)
+    leader.snapshot()
+    bad = leader.state.sequence
+
+    def compared(last, *, to_the_end):
+        report = Report()
+        report.see(0)
+        report.see(last)
+        journal = TopicPartition(f"{topic_prefix}decisions", 0)
+        compare_snapshots(
+            report, leader.folder, kafka.bootstrap, journal, (None, None), REMEMBERED, to_the_end=to_the_end
+        )
+        return report
+
+    assert compared(good, to_the_end=False).layers["snapshot"] == Tally(1, 0)
+    for found in (compared(good, to_the_end=True), compared(bad, to_the_end=False)):
+        assert found.layers["snapshot"] == Tally(2, 1)
+        assert found.decisions_different == 1
+        assert [(each.sequence, each.name[:14]) for each in found.differences] == [(bad, "table account,")]
 
 
 def test_the_list_alone_needs_no_broker(leader, capsys, monkeypatch):
