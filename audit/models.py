@@ -13,8 +13,7 @@ from plumbline.transaction import Transaction
 from serving.columns import NAMES
 from streaming.batch import model_columns
 from training.evaluate import Loaded, load_version
-from training.export import card_of
-from training.files import changed_files
+from training.files import card_of, changed_files
 from training.host import host_facts
 
 

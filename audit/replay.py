@@ -28,7 +28,8 @@ from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
 from streaming.deciding import strongest
 from streaming.kafka import end_offsets, reader
-from training.export import declaration_of, versions
+from training.export import versions
+from training.files import declaration_of
 
 LAYERS: Final = ("transaction", "history", "features", "score", "outcome", "reasons")
 RAW_POLLS: Final = 20

@@ -35,8 +35,8 @@ def plant(base: Path, of: int, fault: str) -> int:
     """Export version `of` of a base path with a fault, or `healthy`, as the next version; returns its number."""
     import tensorflow as tf
 
-    from training.export import EXTRA, versions
-    from training.files import CARD, file_digests
+    from training.export import versions
+    from training.files import CARD, EXTRA, file_digests
 
     inner = tf.saved_model.load(str(base / str(of)))
     score = inner.signatures["serving_default"]

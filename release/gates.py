@@ -27,7 +27,7 @@ def parity_gate(
 
     def gate(version: int) -> dict[str, Any]:
         from release.parity import ROWS, compare, require
-        from training.export import declaration_of
+        from training.files import declaration_of
 
         if not decisions:
             decisions.extend(newest_decisions(bootstrap, prefix, ROWS) if kept is None else kept_decisions(kept, ROWS))

@@ -33,12 +33,16 @@ def windows(night: "Night", place: Place) -> Windows:
 
 def labels(night: "Night", place: Place) -> Done:
     """Write down what was known of each row, for training and for the test."""
+    from retrain.empty_days import day_number
     from retrain.labels import LabelRules
     from retrain.labels import labels as run
 
     facts = run(
         place.folder, sources=place.of("archive"), windows=windows(night, place),
-        rules=LabelRules(maturity_days=night.plan.delay_days), tell=place.tell,
+        tell=place.tell,
+        rules=LabelRules(
+            maturity_days=night.plan.delay_days, empty_days=tuple(day_number(day) for day in night.plan.empty_days)
+        ),
     )  # fmt: skip
     (place.folder / "facts.json").write_bytes(msgspec.json.format(msgspec.json.encode(facts)) + b"\n")
     return Done(int(facts["labels"]), facts)

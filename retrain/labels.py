@@ -23,7 +23,7 @@ from retrain.judged import Judged, judge
 from retrain.shifts import NEW_DAYS, USUAL_DAYS, shifts
 from retrain.sources import Sources, Tell, open_sources, require_days, silent
 from retrain.truth import TRUTH, Use, every_id, truths_of
-from training.windows import Days, Windows
+from training.windows import Days, Windows, day_name
 
 JUDGED_LEAST: Final = 20
 """Labels below which no share of them is refused: of ten, one mistake is a tenth."""
@@ -72,6 +72,7 @@ def labels(
     judged = judge(told)
     facts = _trusted(opened, told, judged, given)
     facts |= shifts(opened, told, judged, given.maturity_days)
+    facts["empty_days"] = ", ".join(day_name(day) for day in given.empty_days if day not in opened.days)
     then = judge(opened.labels(windows.cut_off_us))
     whole = windows.train.last - windows.train.first + windows.test.last - windows.test.first + 2
     facts |= _write(opened, then, windows.train, windows.cut_off_us, given, "train", folder, tell, 0, whole)

@@ -135,7 +135,7 @@ def evaluate(night: "Night", place: Place) -> Done:
 
 def _by_champion(night: "Night", place: Place, champion: int, first: Any) -> "ScoredRows":
     from training.evaluate import load, score_rows
-    from training.export import declaration_of
+    from training.files import declaration_of
 
     folder = night.models / str(champion)
     declared = declaration_of(folder)
@@ -174,7 +174,7 @@ def gate(night: "Night", place: Place) -> Done:
     from retrain.speed import measure
     from training.costs import Costs, choose
     from training.evaluate import load
-    from training.export import declaration_of
+    from training.files import declaration_of
 
     plan = night.plan
     limits, costs = msgspec.convert(plan.limits, Limits), msgspec.convert(plan.costs, Costs)

@@ -28,14 +28,15 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     cut_off_us: nothing that became known at this moment or later counts, microseconds since 1970 UTC; archive_digest:
     empty without an archive; journal: whether there is one, and whose (prefix of its topics), or empty; clock: see
     `retrain.sources`; devices: replicas, None: all GPUs or one CPU device; seeds: of further fits, whose scores say how
-    much chance moves the figures; limits, costs: of the gate.
+    much chance moves the figures; limits, costs: of the gate;
+    empty_days: dates on which nothing was paid, as somebody declared.
     """
 
     cut_off_us: int
     archive_digest: str = ""
     journal: str = ""
     clock: Literal["journal", "told"] = "journal"
-    fingerprint: str
+    fingerprint: str = ""
     model_name: str
     train_days: Positive = 270
     delay_days: Whole = 7
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True
     precision: str = "float32"
     limits: dict[str, Any] = {}
     costs: dict[str, Any] = {}
+    empty_days: tuple[str, ...] = ()
 
     @property
     def day(self) -> str:

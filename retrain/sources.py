@@ -242,7 +242,8 @@ def require_days(sources: Sources, first: int, last: int, *, empty: Collection[i
         more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
         raise Refused(
             f"day {day_name(missing[0])}{more}: neither the archive nor the kept journal has a transaction of it, "
-            f"between {day_name(first)} and {day_name(last)}: import or keep what is missing, or say that it was empty"
+            f"between {day_name(first)} and {day_name(last)}: import or keep what is missing, or declare a day on "
+            f"which nothing was paid with `plumbline retrain --empty-day {day_name(missing[0])}`"
         )
 
 

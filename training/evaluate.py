@@ -11,7 +11,7 @@ import tensorflow as tf
 from features.analysis import Columns
 from features.grammar import Declaration
 from training.dataset import row_batches
-from training.export import declaration_of
+from training.files import declaration_of
 from training.metrics import Array, ScoredRows
 from training.slices import are_new
 

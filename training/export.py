@@ -25,23 +25,19 @@ import tensorflow as tf
 import tensorflow_transform as tft
 
 from features.declaration import DECLARATION
-from features.grammar import Declaration, decode, encode
+from features.grammar import Declaration, encode
 from features.preprocessing import index, padded, raw_spec, signature, vocabulary_table
-from plumbline.errors import FingerprintMismatch, InvalidDeclaration, Refused
 from plumbline.policy import Policy
 from training.calibration import UNCALIBRATED, Calibration
 from training.explain import baseline_logit, effects, places
-from training.files import file_digests, page_file
+from training.files import CARD, DECLARATION_FILE, EXTRA, file_digests, page_file
 from training.host import host_facts
 from training.model import Network
 from training.warmup import Columns, write_warm_up
 
 Tensor = Any
 
-EXTRA: Final = "assets.extra"
-CARD_NAME: Final = "plumbline.json"
 POLICY_NAME: Final = "policy.json"
-DECLARATION_NAME: Final = "declaration.json"
 
 Page = Callable[[Mapping[str, Any]], bytes]
 """A version's card for people, as one HTML file, from what `plumbline.json` says of it."""
@@ -154,7 +150,7 @@ def publish(
     """
     extra = folder / EXTRA
     extra.mkdir(exist_ok=True)
-    (extra / DECLARATION_NAME).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
+    (folder / DECLARATION_FILE).write_bytes(msgspec.json.format(encode(declaration)) + b"\n")
     (extra / POLICY_NAME).write_bytes(msgspec.json.format(msgspec.json.encode(policy)) + b"\n")
     write_warm_up(folder, base.name, declaration, rows)
     host = host_facts()
@@ -164,7 +160,7 @@ def publish(
         if page is not None:
             page_file(folder).write_bytes(page(facts))
         text = json.dumps({**facts, "files": file_digests(folder)}, indent=2, ensure_ascii=False)
-        (extra / CARD_NAME).write_text(text + "\n", encoding="utf-8")
+        (folder / CARD).write_text(text + "\n", encoding="utf-8")
         try:
             return folder.rename(base / str(number))
         except OSError as error:
@@ -176,31 +172,3 @@ def publish(
 def versions(base: Path) -> list[int]:
     """Numbers of the versions under a base path, lowest first."""
     return sorted(int(each.name) for each in base.iterdir() if each.name.isdigit()) if base.is_dir() else []
-
-
-def card_of(folder: Path) -> dict[str, Any]:
-    """What a version says of itself. Raises Refused when it says nothing."""
-    file = folder / EXTRA / CARD_NAME
-    try:
-        card: dict[str, Any] = json.loads(file.read_bytes())
-    except (OSError, ValueError) as error:
-        raise Refused(
-            f"{folder} holds no model that Plumbline exported: {file.name} cannot be read ({error})"
-        ) from error
-    return card
-
-
-def declaration_of(folder: Path) -> Declaration:
-    """The declaration that a version was trained under.
-
-    Raises Refused when it does not say, FingerprintMismatch when its files are not of one model.
-    """
-    file = folder / EXTRA / DECLARATION_NAME
-    try:
-        declaration = decode(file.read_bytes())
-    except (OSError, InvalidDeclaration) as error:
-        raise Refused(f"{folder} does not say what it was trained under: {file.name}: {error}") from error
-    if (said := str(card_of(folder).get("fingerprint"))) != declaration.fingerprint:
-        remedy = "the files of two models lie in one folder; export it anew"
-        raise FingerprintMismatch(f"model {folder}", said, declaration.fingerprint, remedy)
-    return declaration

@@ -47,7 +47,14 @@ def retrain(
     devices: Annotated[int | None, typer.Option(min=1, help="Replicas; all GPUs, or one CPU, when not given.")] = None,
     precision: Annotated[str, typer.Option(help="Of the fit: " + ", ".join(PRECISIONS) + ".")] = "float32",
     declaration: Annotated[
-        Path | None, typer.Option(help="JSON file of a declaration; this release's own when not given.")
+        Path | None,
+        typer.Option(
+            help="JSON file of a declaration. [default: the champion's; this release's own without a champion]"
+        ),
+    ] = None,
+    empty_day: Annotated[
+        list[str] | None,
+        typer.Option(help="A day, such as 2026-12-25, on which nothing was paid; kept for later runs too. Repeatable."),
     ] = None,
     told_times: Annotated[
         bool,
@@ -63,16 +70,16 @@ def retrain(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Make the next candidate of what is known by a cut-off; killed at any moment, the same command goes on."""
-    from features.declaration import DECLARATION
     from plumbline import settings
     from plumbline.cli.declaration import read_declaration
     from plumbline.cli.models_store import now_us
     from plumbline.cli.retrain_night import Options, run_night
     from plumbline.errors import InvalidSetting, Retryable
+    from retrain.empty_days import parse_day
     from retrain.plan import Plan, last_midnight, moment
 
     given = settings.load()
-    declared = DECLARATION if declaration is None else read_declaration(declaration)
+    declared = None if declaration is None else read_declaration(declaration)
     if precision not in PRECISIONS:
         raise InvalidSetting("retrain", "--precision", precision, ", ".join(PRECISIONS))
     cut_off_us = moment(cut_off) if cut_off else last_midnight(now_us())
@@ -80,10 +87,10 @@ def retrain(
         raise InvalidSetting("retrain", "--cut-off", cut_off, "a moment that has passed")
     limits, costs = _limits_and_costs(given)
     plan = Plan(
-        cut_off_us=cut_off_us, clock="told" if told_times else "journal", fingerprint=declared.fingerprint,
+        cut_off_us=cut_off_us, clock="told" if told_times else "journal",
         model_name=given.model_name, train_days=days, delay_days=delay_days, test_days=test_days, epochs=epochs,
         batch_rows=batch_rows, seed=seed, seeds=tuple(range(seed + 1, seed + 1 + other_seeds)), devices=devices,
-        precision=precision, limits=limits, costs=costs,
+        precision=precision, limits=limits, costs=costs, empty_days=tuple(parse_day(day) for day in empty_day or ()),
     )  # fmt: skip
     try:
         ended = run_night(given, plan, declared, Options(archive, journal, keep, shadow, few, wait_seconds))

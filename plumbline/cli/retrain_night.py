@@ -46,8 +46,8 @@ class Ended(NamedTuple):
     waiting: int
 
 
-def run_night(given: "Settings", plan: "Plan", declared: "Declaration", options: Options) -> Ended:
-    """Run a night, or go on with it, under the locks.
+def run_night(given: "Settings", plan: "Plan", declared: "Declaration | None", options: Options) -> Ended:
+    """Run a night, or go on with it, under the locks; declared: what to train, None for what the champion has.
 
     Raises Refused while another one runs, and what stopped the night: Stopped, Retryable, or an error.
     """
@@ -58,7 +58,10 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration", options:
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")  # Beam imports what says so
     holder = lock.Holder(os.getpid(), socket.gethostname(), plan.day, now_us(), moment(now_us()))
     with opened() as (engine, _), lock.held(root / "lock", holder), lock.held_in_sql(engine):
+        declared, whose = (declared, "a file") if declared else _declaration_in_service(given, engine)
+        print(f"plumbline retrain: trains declaration {declared.fingerprint}, that of {whose}", file=sys.stderr)
         archive, journal, plan = _sources(given, plan, options)
+        plan = _declared(root, plan, declared.fingerprint)
         night = _night(given, plan, declared, options, engine, archive, journal)
         try:
             with runner_of(given) as runner:
@@ -68,6 +71,35 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration", options:
         if not again:
             _prune(given, night)
     return Ended(manifest, again, waiting)
+
+
+def _declaration_in_service(given: "Settings", engine: "sa.Engine") -> "tuple[Declaration, str]":
+    """The declaration of the champion, or this release's own where there is none; and whose it is.
+
+    Raises Refused, ModelVersionNotFound where the champion's files are gone or do not say.
+    """
+    from features.declaration import DECLARATION
+    from release.state import registry_of
+    from store.engine import transaction
+    from training.files import declaration_of
+
+    with transaction(engine) as session:
+        champion = registry_of(session).champion
+    if champion is None:
+        return DECLARATION, "this release, as there is no champion"
+    return declaration_of(given.models_path / str(champion)), f"the champion, version {champion}"
+
+
+def _declared(root: Path, plan: "Plan", fingerprint: str) -> "Plan":
+    """The plan with its declaration, and with every day that was ever declared empty before its cut-off."""
+    import msgspec
+
+    from retrain.empty_days import declare
+    from training.provenance import operator
+
+    days = [each.day for each in declare(root, plan.empty_days, operator(), now_us())]
+    empty = tuple(day for day in days if day < plan.day)
+    return msgspec.structs.replace(plan, fingerprint=fingerprint, empty_days=empty)
 
 
 def hooks_of(given: "Settings") -> "Hooks":

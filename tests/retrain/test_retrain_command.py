@@ -1,17 +1,28 @@
 """`plumbline retrain` on the command line: what it refuses before it learns anything, and with which exit code."""
 
+import datetime
 import json
 import os
+import re
+import shutil
 
 import pytest
+from msgspec.structs import replace
 
+from features.declaration import DECLARATION
+from features.grammar import encode
 from plumbline.cli import main as cli
 from plumbline.settings import Settings
+from retrain import empty_days
 from retrain.lock import Holder, held
+from store import models
 from store.engine import open_engine, transaction
 from store.retrains import newest
 from store.schema import migrate
+from tests.app.registered import ENGINEER, change, version
+from tests.declared_model import declared_models
 from tests.training.small import DAY, FIRST, small_archive
+from training.files import CARD, DECLARATION_FILE
 
 DAYS = ["--days", "6", "--delay-days", "3", "--test-days", "7", "--no-shadow", "--json"]
 
@@ -54,6 +65,44 @@ def test_a_day_that_is_missing_is_named_and_told(bank, tmp_path, archive, capsys
         (row,) = newest(session)
         assert row.attempts == 2, "it is the same run, which went on where it failed"
     assert not (tmp_path / "data" / "models").exists()
+
+
+def test_a_day_without_payments_is_declared_once(bank, tmp_path, archive, capsys):
+    words = ("--cut-off", "2019-06-10")
+    err = run(capsys, archive, *words)[1]
+    (named,) = {*re.findall(r"plumbline retrain --empty-day (\S+)`", err)}
+    next_day = str(datetime.date.fromisoformat(named) + datetime.timedelta(days=1))
+    assert f"day {named} and" in err
+    for declared in (("--empty-day", named), ()):  # the second run has not to be told again
+        err = run(capsys, archive, *words, *declared)[1]
+        assert f"day {next_day} and" in err
+    assert [each.day for each in empty_days.declared(tmp_path / "data" / "retrain")] == [named]
+    assert run(capsys, archive, *words, "--empty-day", "25.12.2026")[0] == cli.USAGE
+
+
+def test_a_run_trains_the_declaration_of_the_champion_unless_told_otherwise(
+    bank, tmp_path, tmp_path_factory, archive, capsys
+):
+    words, changed = ("--cut-off", "2019-06-10"), tmp_path / "declaration.json"
+    assert f"trains declaration {DECLARATION.fingerprint}, that of this release" in run(capsys, archive, *words)[1]
+    folder = tmp_path / "data" / "models" / "plumbline" / "7"
+    shutil.copytree(declared_models(tmp_path_factory) / "1", folder)
+    own = replace(DECLARATION, features=DECLARATION.features[:-1])
+    changed.write_bytes(encode(own))
+    card = json.loads((folder / CARD).read_text())
+    (folder / CARD).write_text(json.dumps({**card, "version": 7, "fingerprint": own.fingerprint}))
+    (folder / DECLARATION_FILE).write_bytes(encode(own))
+    with transaction(bank) as session:
+        models.add_version(session, version(7, 10**15), ENGINEER)
+        models.add_changes(session, [change(7, "", "champion", 0, 10**15)])
+    err = run(capsys, archive, *words)[1]
+    assert f"trains declaration {own.fingerprint}, that of the champion, version 7" in err
+    changed.write_bytes(encode(DECLARATION))
+    err = run(capsys, archive, *words, "--declaration", str(changed))[1]
+    assert f"trains declaration {DECLARATION.fingerprint}, that of a file" in err
+    with transaction(bank) as session:
+        fingerprints = [row.arguments["fingerprint"] for row in newest(session)]
+    assert {*fingerprints} == {own.fingerprint, DECLARATION.fingerprint}
 
 
 @pytest.mark.parametrize(

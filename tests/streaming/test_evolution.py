@@ -25,7 +25,7 @@ from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
 from streaming.parts import start, step
 from tests.declared_model import declared_models
-from training.export import card_of
+from training.files import card_of
 
 PATIENCE_SECONDS = 120.0
 

@@ -27,8 +27,8 @@ from training.costs import NEVER, Costs, choose, spent
 from training.dataset import examples, frauds_known
 from training.evaluate import load_version, score_rows
 from training.explain import places
-from training.export import CARD_NAME, EXTRA, card_of, publish, versions
-from training.files import changed_files, file_digests
+from training.export import publish, versions
+from training.files import CARD, card_of, changed_files, file_digests
 from training.host import host_facts
 from training.past import ensure_history
 from training.slices import first_seen, parts
@@ -186,12 +186,12 @@ def test_taking_an_alert_s_first_reason_away_lowers_its_score_more_than_taking_a
 def test_a_folder_with_the_files_of_two_models_is_refused(made, tmp_path):
     other = tmp_path / "1"
     shutil.copytree(made.version, other)
-    card = other / EXTRA / CARD_NAME
+    card = other / CARD
     card.write_text(json.dumps({**json.loads(card.read_text()), "fingerprint": "0" * 16}))
     with pytest.raises(FingerprintMismatch, match="0000000000000000"):
         load_version(other)
     card.unlink()
-    with pytest.raises(Refused, match=CARD_NAME):
+    with pytest.raises(Refused, match=Path(CARD).name):
         load_version(other)
 
 
@@ -235,7 +235,7 @@ def test_versions_count_up_and_never_replace_one(made, tmp_path):
     model.mkdir()
     folder = publish(model, base, {}, Policy(version="p"))
     assert (folder.name, versions(base)) == ("8", [7, 8])
-    assert json.loads((folder / EXTRA / CARD_NAME).read_text())["fingerprint"] == fingerprint()
+    assert json.loads((folder / CARD).read_text())["fingerprint"] == fingerprint()
 
 
 def test_labels_count_from_when_they_were_known(made):
