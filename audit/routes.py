@@ -53,9 +53,8 @@ class Routes:
         if isinstance(entry, AssignmentApplied):
             told = self._ended()
             said = said or entry.assignment
-            in_force = "" if self.assignment is None else self.assignment.version
-            if said is not None and said.replaces not in ("", in_force):
-                told.append(("replaces", said.replaces, in_force))
+            if said is not None and not said.may_replace(self.assignment):
+                told.append(("replaces", said.replaces, "" if self.assignment is None else self.assignment.version))
             self.assignment, self.fingerprints = said, entry.fingerprints
             self.answered = None
             return told

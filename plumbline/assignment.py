@@ -20,6 +20,9 @@ ModelNumber = Annotated[int, Meta(ge=1, le=2**53 - 1, description="A model versi
 PER_MILLE: Final = 1000
 ASSIGNMENT_MAX_BYTES: Final = 8192
 
+NO_ASSIGNMENT: Final = "none"
+"""What `replaces` calls the state before the first assignment of all."""
+
 Route = Literal["newest", "champion", "canary", "experiment", "fallback"]
 """Why a version decided: it was the newest served, as there was no assignment; it was the champion; its arm had the
 account, of a canary or of an experiment; or it stood in as champion for an arm that did not answer."""
@@ -37,8 +40,8 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
 
     decides: the champion, which has every account that no arm has; arms: of a canary or an experiment (A/B), by `kind`;
     salt: accounts are dealt to arms anew under another one; why: for the readers of the journal; replaces: the name of
-    the assignment that must be in force, or this one is refused (empty: any), so that a rollback never undoes what it
-    has not judged.
+    the assignment that must be in force, or this one is refused (empty: any; `none`: there must be none yet), so that a
+    rollback never undoes what it has not judged.
     """
 
     version: Id
@@ -63,6 +66,10 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     def versions(self) -> tuple[int, ...]:
         """Every version named: the champion, then those of arms, then shadows."""
         return (self.decides, *(arm.version for arm in self.arms), *self.shadows)
+
+    def may_replace(self, active: "Assignment | None") -> bool:
+        """Whether this one may come into force after another (None: the first of all)."""
+        return self.replaces in ("", NO_ASSIGNMENT if active is None else active.version)
 
     def routed(self, account_id: str) -> tuple[int, Route]:
         """The version that decides for an account, and why; the same on every scorer, and while an arm only grows."""

@@ -104,6 +104,10 @@ class RateExceeded(Retryable):
     """A key was used more often than it may be; nothing was done."""
 
 
+class ReleaseHeld(Retryable):
+    """Another command changes the stream and the registry now, or took that over from this one; run it again."""
+
+
 class Preempted(Retryable):
     """Work that was told to stop, and did where it can go on: start it again."""
 

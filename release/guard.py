@@ -21,14 +21,16 @@ from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision
-from plumbline.errors import Refused, Retryable
-from plumbline.journal import Answered, AssignmentApplied, LabelApplied
+from plumbline.errors import Refused, ReleaseHeld, Retryable
+from plumbline.journal import Answered, AssignmentApplied, LabelApplied, Rejected
 from plumbline.names import Topic
 from plumbline.transaction import SECOND_US
 from release.judging import Judged, Judging
 from release.limits import Limits
+from release.reconcile import Stream, reconcile
 from release.recording import taken_out
 from release.rollback import rollback_name, told, undone
+from store import releases
 from store.engine import transaction
 from store.guards import (
     awaiting_effect,
@@ -42,6 +44,7 @@ from store.guards import (
     unacknowledged_count,
 )
 from store.models import GUARD
+from store.releases import owning
 from streaming.control import publish
 from streaming.kafka import reader
 
@@ -51,6 +54,9 @@ POLL_MS: Final = 100
 RETRY_SECONDS: Final = 1.0
 TELL_SECONDS: Final = 1.0
 PUBLISH_AGAIN_SECONDS: Final = 10.0
+RECONCILE_SECONDS: Final = 10.0
+OWNER_SECONDS: Final = 10.0
+"""How long to wait for the release, to write down what was taken out; the same entries lead to it again."""
 MOST_RECORDS: Final = 2_000
 
 
@@ -111,6 +117,7 @@ class _Life:
         self.judging: Judging | None = None
         self.behind_ms = 0
         self.published: tuple[str, float] = ("", 0.0)
+        self.unreconciled, self.reconcile_at = True, time.monotonic()
         log.info("guarding", begin=self.begin, known=known, end=end)
 
     def close(self) -> None:
@@ -134,6 +141,8 @@ class _Life:
             if time.monotonic() - told_at >= TELL_SECONDS or once:
                 self._tell()
                 told_at = time.monotonic()
+            if time.monotonic() >= self.reconcile_at or once:
+                self._reconcile()
             announce(self.sequence)
             if once:
                 return
@@ -154,6 +163,8 @@ class _Life:
     def _take(self, sequence: int, entry: journal.Entry) -> None:
         if isinstance(entry, AssignmentApplied):
             self._assigned(sequence, entry)
+        elif isinstance(entry, Rejected) and entry.source.topic == self.guarding.prefix + Topic.CONTROL.value:
+            self.unreconciled = True
         elif isinstance(entry, Decision) and entry.assignment in self.awaited:
             self.awaited.discard(entry.assignment)
             self._effective(entry, sequence)
@@ -172,7 +183,7 @@ class _Life:
             self._tell()
             with transaction(self.guarding.engine) as session:
                 end_trials(session, judged.fold.sequence, entry.journaled_at)
-        self.judging, self.begin = None, sequence
+        self.judging, self.begin, self.unreconciled = None, sequence, True
         assignment = entry.assignment
         if assignment is not None and (assignment.arms or assignment.shadows):
             log.info("under guard", assignment=assignment.version, versions=assignment.versions[1:])
@@ -214,11 +225,34 @@ class _Life:
 
     def _register(self, judged: Judging, rollback: Assignment) -> None:
         """Write into the registry that versions were taken out; those that it does not know, or moved on, stay."""
-        with transaction(self.guarding.engine) as session:
+        engine = self.guarding.engine
+        doing = f"the guard's {rollback.version}"
+        with (
+            owning(engine, doing, urgent=True, wait_seconds=OWNER_SECONDS) as owner,
+            transaction(engine) as session,
+        ):
+            owner.require(session)
             taken_out(
                 session, set(judged.faulty) - set(rollback.versions), by=GUARD, assignment=rollback.version,
                 why=judged.why, evidence={"judged": judged.fold.assignment.version}, now_us=self.now_us(),
             )  # fmt: skip
+
+    def _reconcile(self) -> None:
+        """Record what came into effect while its own command was killed; one that is at work does so itself."""
+        guarding = self.guarding
+        self.reconcile_at = time.monotonic() + RECONCILE_SECONDS
+        with transaction(guarding.engine) as session:
+            if not self.unreconciled and not releases.unanswered(session):
+                return
+        stream = Stream(guarding.engine, guarding.bootstrap, guarding.prefix, self.now_us)
+        try:
+            with owning(guarding.engine, "the guard's comparison", urgent=False, wait_seconds=0.0) as owner:
+                found = reconcile(stream, owner)
+        except ReleaseHeld:
+            return
+        self.unreconciled = False
+        for name in found.recorded:
+            log.warning("an assignment was active and not in the registry", assignment=name)
 
     def _effective(self, decision: Decision, sequence: int) -> None:
         with transaction(self.guarding.engine) as session:

@@ -13,7 +13,7 @@ from release.stages import SHADOWS_MOST, Registry
 from release.state import registry_of
 from store import models
 from store.model_tables import ModelRequest
-from store.models import APPROVED, NIGHT, WAITING
+from store.models import APPLYING, APPROVED, NIGHT, WAITING
 
 
 def ask_for_shadow(session: Session, version: int, *, why: str, now_us: int) -> ModelRequest:
@@ -76,7 +76,7 @@ def _is_the_nights(session: Session, registry: Registry, version: int) -> bool:
     waiting = [
         each
         for each in models.newest_requests(session, limit=500)
-        if each.state in {WAITING, APPROVED} and each.asked_by != NIGHT
+        if each.state in {WAITING, APPROVED, APPLYING} and each.asked_by != NIGHT
     ]
     asked_about = any(version in {each.version, *map(int, each.arms)} for each in waiting)
     return newest.asked_by == NIGHT and not asked_about

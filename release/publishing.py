@@ -1,11 +1,15 @@
-"""A message on `control` goes to the scorer exactly once, and what became of it is read from the journal.
+"""A message on `control` goes to the scorer, and what became of it is read from the journal.
 
-An assignment's name says what is in it, so whoever finds it on the topic knows that it need not be sent again.
+The journal's end is taken before a message is sent, and its answer is read from there: an order of calls that `send`
+keeps, so that no answer can come between two look-ups and never be seen. An assignment's name says what is in it, so
+a reader of the journal knows whose it is.
 """
 
 import hashlib
 import time
+from collections.abc import Iterator
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Final, TypeVar
 
 import msgspec
@@ -13,6 +17,7 @@ from kafka import KafkaConsumer, TopicPartition
 
 from plumbline import control, journal
 from plumbline.assignment import Assignment
+from plumbline.control import Control
 from plumbline.errors import BrokerUnavailable, InvalidControl, Refused
 from plumbline.journal import AssignmentApplied, ControlApplied, Rejected
 from plumbline.names import Topic
@@ -21,8 +26,23 @@ from streaming.control import publish
 from streaming.kafka import end_offsets, reaching, reader
 
 POLL_MS: Final = 100
+MOST_RECORDS: Final = 5_000
+CLOCKS_APART_MS: Final = 60_000
+"""How far the clocks of two brokers may lie apart, or one may be set back, between a message and its entry."""
+
+_KINDS: Final = (b'{"type":"assignment"', b'{"type":"control"', b'{"type":"rejected"')
+"""How the entries begin that answer a control message; all others are passed over undecoded."""
 
 Kind = TypeVar("Kind", Assignment, Policy)
+ControlAnswer = AssignmentApplied | ControlApplied | Rejected
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A message on the control topic: its offset there, and the journal's sequence from which its answer can come."""
+
+    offset: int
+    since: int
 
 
 def named(assignment: Assignment, request: int) -> Assignment:
@@ -32,12 +52,26 @@ def named(assignment: Assignment, request: int) -> Assignment:
     return msgspec.structs.replace(assignment, version=f"release-{request}-{digest}")
 
 
-def publish_once(bootstrap: str, prefix: str, assignment: Assignment) -> int:
-    """Send an assignment unless it is the newest on the topic already; its offset there. Raises BrokerUnavailable."""
-    for offset, newest in messages(bootstrap, prefix, Assignment)[-1:]:
-        if newest == assignment:
-            return offset
-    return publish(bootstrap, prefix, assignment)
+def journal_end(bootstrap: str, prefix: str) -> int:
+    """The sequence number after the newest that readers of the journal can see. Raises BrokerUnavailable, NotFound."""
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    return end_offsets(bootstrap, [partition.topic])[partition]
+
+
+def send(bootstrap: str, prefix: str, message: Control) -> Sent:
+    """Send an assignment or a policy to the scorer. Raises BrokerUnavailable."""
+    since = journal_end(bootstrap, prefix)
+    return Sent(publish(bootstrap, prefix, message), since)
+
+
+def sent_before(bootstrap: str, prefix: str, offset: int) -> Sent:
+    """A message that somebody sent earlier, by its offset on the control topic. Raises Refused, BrokerUnavailable."""
+    end = journal_end(bootstrap, prefix)  # first: what is appended from now on lies behind it
+    appended_at_ms = _appended_at_ms(bootstrap, prefix + Topic.CONTROL.value, offset)
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    with closing(reader(bootstrap, [partition])) as consumer, reaching(bootstrap):
+        found = consumer.offsets_for_times({partition: max(0, appended_at_ms - CLOCKS_APART_MS)})[partition]
+    return Sent(offset, end if found is None else min(end, found.offset))
 
 
 def messages(bootstrap: str, prefix: str, kind: type[Kind]) -> list[tuple[int, Kind]]:
@@ -61,50 +95,71 @@ def messages(bootstrap: str, prefix: str, kind: type[Kind]) -> list[tuple[int, K
     return found
 
 
-def wait_in_force(bootstrap: str, prefix: str, offset: int, seconds: float, what: str = "assignment") -> None:
-    """Until the journal says that the control message at an offset came into force; what: to call it in errors.
+def wait_in_force(bootstrap: str, prefix: str, sent: Sent, seconds: float, what: str = "assignment") -> None:
+    """Until the journal says that a control message came into force; what: to call it in errors.
 
     Raises Refused with the scorer's reason when it was rejected, BrokerUnavailable when the journal says nothing in
     time: the scorer may be down, and will take it when it is back.
     """
+    entry = answer(bootstrap, prefix, sent, seconds)
+    if isinstance(entry, Rejected):
+        raise Refused(f"the scorer refused the {what}: {entry.error}")
+    if entry is None:
+        raise BrokerUnavailable(
+            f"the {what} is published (offset {sent.offset} of {prefix}{Topic.CONTROL.value}), and no scorer took it "
+            f"within {seconds:.0f} s: when one runs again, run the same command to go on"
+        )
+
+
+def answer(bootstrap: str, prefix: str, sent: Sent, seconds: float = 0.0) -> ControlAnswer | None:
+    """The journal's entry on a control message; None where there is none so far, after waiting so long for one.
+
+    Raises BrokerUnavailable.
+    """
     topic = prefix + Topic.CONTROL.value
-    end = time.monotonic() + seconds
-    with closing(_journal_since(bootstrap, prefix, _appended_at_ms(bootstrap, topic, offset))) as consumer:
+    until = time.monotonic() + seconds
+    end = journal_end(bootstrap, prefix)
+    with closing(_journal(bootstrap, prefix, sent.since)) as consumer:
         while True:
-            for records in consumer.poll(timeout_ms=POLL_MS).values():
-                for record in records:
-                    entry = _answer(record.value, topic, offset)
-                    if isinstance(entry, Rejected):
-                        raise Refused(f"the scorer refused the {what}: {entry.error}")
-                    if entry is not None:
-                        return
-            if time.monotonic() > end:
-                raise BrokerUnavailable(
-                    f"the {what} is published (offset {offset} of {topic}), and no scorer took it within "
-                    f"{seconds:.0f} s: when one runs again, run the same command to go on"
-                )
+            for _, entry in _answers(consumer, topic):
+                if entry.source is not None and entry.source.offset == sent.offset:
+                    return entry
+            if consumer.position(next(iter(consumer.assignment()))) >= end and time.monotonic() >= until:
+                return None
 
 
 def was_refused(bootstrap: str, prefix: str, offset: int) -> bool:
-    """Whether the journal says so far that the control message at an offset was rejected. Raises BrokerUnavailable."""
-    topic = prefix + Topic.CONTROL.value
-    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
-    end = end_offsets(bootstrap, [partition.topic])[partition]
-    with closing(_journal_since(bootstrap, prefix, _appended_at_ms(bootstrap, topic, offset))) as consumer:
+    """Whether the journal says so far that the control message at an offset was rejected. Raises as `sent_before`."""
+    return isinstance(answer(bootstrap, prefix, sent_before(bootstrap, prefix, offset)), Rejected)
+
+
+def answers_between(bootstrap: str, prefix: str, first: int, end: int) -> list[tuple[int, ControlAnswer]]:
+    """Every answer to a control message in the journal from sequence `first` to before `end`, and what a first start
+    brought along, each with its sequence number. Raises BrokerUnavailable.
+    """
+    found: list[tuple[int, ControlAnswer]] = []
+    if first >= end:
+        return found
+    with closing(_journal(bootstrap, prefix, first)) as consumer:
+        partition = next(iter(consumer.assignment()))
         while consumer.position(partition) < end:
-            for records in consumer.poll(timeout_ms=POLL_MS).values():
-                for record in records:
-                    if (entry := _answer(record.value, topic, offset)) is not None:
-                        return isinstance(entry, Rejected)
-    return False
+            found += [each for each in _answers(consumer, prefix + Topic.CONTROL.value) if each[0] < end]
+    return found
 
 
-def _answer(raw: bytes, topic: str, offset: int) -> AssignmentApplied | ControlApplied | Rejected | None:
-    """What a journal record says of a control message; None where it speaks of something else."""
-    entry = journal.decode(raw)
-    if not isinstance(entry, AssignmentApplied | ControlApplied | Rejected) or entry.source is None:
-        return None
-    return entry if (entry.source.topic, entry.source.offset) == (topic, offset) else None
+def _journal(bootstrap: str, prefix: str, first: int) -> KafkaConsumer:
+    return reader(bootstrap, {TopicPartition(prefix + Topic.DECISIONS.value, 0): first}, most_records=MOST_RECORDS)
+
+
+def _answers(consumer: KafkaConsumer, topic: str) -> Iterator[tuple[int, ControlAnswer]]:
+    """What the journal's reader has next of control messages; topic: the control topic's name."""
+    for records in consumer.poll(timeout_ms=POLL_MS).values():
+        for record in records:
+            if record.value.startswith(_KINDS):
+                entry = journal.decode(record.value)
+                assert isinstance(entry, ControlAnswer)
+                if entry.source is None or entry.source.topic == topic:
+                    yield record.offset, entry
 
 
 def _appended_at_ms(bootstrap: str, topic: str, offset: int) -> int:
@@ -116,15 +171,3 @@ def _appended_at_ms(bootstrap: str, topic: str, offset: int) -> int:
                     found: int = record.timestamp
                     return found
     raise Refused(f"offset {offset} of {topic} is gone: a newer one took its place")
-
-
-def _journal_since(bootstrap: str, prefix: str, since_ms: int) -> KafkaConsumer:
-    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
-    consumer = reader(bootstrap, [partition], most_records=2048)
-    with reaching(bootstrap):
-        # The journal's entry on a message is appended after the message, by the same broker's clock.
-        found = consumer.offsets_for_times({partition: since_ms})[partition]
-        consumer.seek(
-            partition, end_offsets(bootstrap, [partition.topic])[partition] if found is None else found.offset
-        )
-    return consumer

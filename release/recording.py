@@ -1,31 +1,29 @@
 """What was carried out is written into the registry, all at once, and what it makes impossible is over."""
 
 from collections.abc import Collection
+from dataclasses import replace
 from typing import Any
 
+import msgspec
 from sqlalchemy.orm import Session
 
-from plumbline.errors import Refused
-from release.stages import Registry, moves
+from plumbline.assignment import Assignment
+from release.stages import Placed, Registry, moves
 from release.stages import taken_out as without
 from release.state import registry_of
-from store import models
+from store import models, releases
 from store.model_tables import ModelChange, ModelExperiment, ModelRequest
+from store.release_tables import ReleasePublication
 
 
 def record(
     session: Session, request: ModelRequest, before: Registry, after: Registry, assignment: str,
     evidence: dict[str, Any], now_us: int,
 ) -> None:  # fmt: skip
-    """Write a request's changes; the caller commits. Somebody who did the same at the same time is not doubled.
-
-    Raises Refused when the registry is not the one that was looked at before.
-    """
+    """Write a request's changes; the caller owns the release, and commits. What was recorded before is not doubled."""
     found = models.model_request(session, request.id)
     if found.state == models.DONE:
         return
-    if registry_of(session) != before:
-        raise Refused(f"the registry changed while request {request.id} was carried out: look at it, and ask again")
     rows = _rows(
         before, after, kind=request.kind, asked_by=request.asked_by, approved_by=request.approved_by or "",
         why=request.why, evidence=evidence, assignment=assignment, request_id=request.id, now_us=now_us,
@@ -34,6 +32,38 @@ def record(
         _experiment(session, request, before, after, now_us)
         if request.kind == "rollback":
             _forget(session, {each.version for each in rows}, request.id, now_us)
+
+
+def intend(
+    session: Session, request: ModelRequest, before: Registry, after: Registry, assignment: Assignment,
+    evidence: dict[str, Any], now_us: int,
+) -> bool:  # fmt: skip
+    """Write down what a request publishes, and what the registry will say then; the caller owns the release, commits.
+
+    Returns False, and writes nothing, when the request may not be applied any more, as when it was withdrawn.
+    """
+    if not models.begin_applying(session, request):
+        return False
+    placed = {str(each.version): [each.after.stage, each.after.per_mille] for each in moves(before, after)}
+    releases.intend(
+        session, assignment=assignment.version, request_id=request.id, body=msgspec.to_builtins(assignment),
+        after={"placed": placed, "experiment": after.experiment}, evidence=evidence,
+        by=request.approved_by or request.asked_by, now_us=now_us,
+    )  # fmt: skip
+    return True
+
+
+def record_publication(session: Session, found: ReleasePublication, now_us: int) -> None:
+    """Write the changes of an assignment that came into effect, as they were meant; the caller owns the release.
+
+    The caller commits. Whatever state its request is in: what is active is recorded, and recorded once.
+    """
+    request, before = models.model_request(session, found.request_id), registry_of(session)
+    placed = {int(version): Placed(*place) for version, place in found.after["placed"].items()}
+    after = replace(before, placed={**before.placed, **placed}, experiment=found.after["experiment"])
+    evidence = {**found.evidence, "assignment": found.body}
+    record(session, request, before, after, found.assignment, evidence, now_us)
+    releases.end_publication(session, found, releases.RECORDED, "", now_us)
 
 
 def taken_out(

@@ -45,8 +45,13 @@ def last_published(session: Session) -> str:
 
 
 def differs(session: Session) -> str:
+    """As `differs_from`, of the newest assignment that the ledger stored."""
+    return differs_from(registry_of(session), in_force(session))
+
+
+def differs_from(registry: Registry, found: Assignment | None) -> str:
     """How the assignment in force differs from what the registry wishes, in one sentence; empty where they agree."""
-    wish, found = assigned(registry_of(session), "wish"), in_force(session)
+    wish = assigned(registry, "wish")
     if wish is None:
         return "" if found is None else f"assignment {found.version} is in force, and the registry has no champion"
     if found is None:

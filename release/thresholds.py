@@ -14,8 +14,7 @@ import msgspec
 
 from plumbline.errors import Refused
 from plumbline.policy import DEFAULT_POLICY, THRESHOLDS_MOST, Policy, VersionThresholds, digest, encode
-from release.publishing import messages, wait_in_force, was_refused
-from streaming.control import publish
+from release.publishing import messages, send, sent_before, wait_in_force, was_refused
 
 POLICY_FILE: Final = "assets.extra/policy.json"
 TRIES: Final = 3
@@ -106,11 +105,11 @@ def bring(
     for left in reversed(range(TRIES)):
         offset, policy = in_force(bootstrap, prefix)
         wanted = with_own(policy, added, kept)
-        if wanted != policy:
-            offset = publish(bootstrap, prefix, wanted)
         try:
-            if offset is not None and wanted.replaces:
-                wait_in_force(bootstrap, prefix, offset, wait_seconds, "policy")
+            if wanted != policy:
+                wait_in_force(bootstrap, prefix, send(bootstrap, prefix, wanted), wait_seconds, "policy")
+            elif offset is not None and wanted.replaces:
+                wait_in_force(bootstrap, prefix, sent_before(bootstrap, prefix, offset), wait_seconds, "policy")
         except Refused:
             if not left:
                 raise

@@ -52,8 +52,8 @@ class ModelRequest(Base):
 
     kind: `promote`, `rollback`, `experiment` or `stop`; version, to_stage, per_mille: of a promotion; of a rollback and
     a stop the version meant (a stop's winner), or None; arms: {version: accounts of every thousand} of an experiment;
-    over: whether it may replace an assignment that the registry did not make; state: `waiting`, `approved`, `done`,
-    `refused` or `withdrawn`; evidence: what was checked as it was carried out, or why it was refused.
+    over: whether it may replace an assignment that the registry did not make; state: `waiting`, `approved`, `applying`,
+    `done`, `refused` or `withdrawn`; evidence: what was checked as it was carried out, or why it was refused.
     """
 
     __tablename__ = "model_requests"

@@ -29,14 +29,19 @@ JOBS: Final = {GUARD: "the guarding process", NIGHT: "the nightly retrain"}
 REQUEST_SECONDS: Final = 72 * 3600
 """A request that nobody allowed within three days is none any more."""
 WAITING, APPROVED, DONE, REFUSED, WITHDRAWN = "waiting", "approved", "done", "refused", "withdrawn"
+APPLYING: Final = "applying"
+"""From just before its assignment is published until what became of that is recorded."""
 
 
 def add_version(session: Session, version: ModelVersion, by: str) -> ModelVersion:
     """Register a version as a candidate, with its first change; the caller commits. Raises Refused if it is there."""
     if session.get(ModelVersion, version.version) is not None:
         raise Refused(f"version {version.version} is registered already")
-    session.add(version)
-    session.flush()
+    try:
+        with session.begin_nested():
+            session.add(version)
+    except sa.exc.IntegrityError as error:  # by another process, between the look and the row
+        raise Refused(f"version {version.version} is registered already") from error
     session.add(
         ModelChange(
             at=version.registered_at, version=version.version, kind="register", from_stage="", to_stage=version.stage,
@@ -176,7 +181,7 @@ def allowed(
             return approve(session, each.id, by=by, now_us=now_us)
     person = releaser(session, by).email
     for each in newest_requests(session):
-        if meant(each) and each.approved_by == person and each.state in {APPROVED, DONE}:
+        if meant(each) and each.approved_by == person and each.state in {APPROVED, APPLYING, DONE}:
             return each
     raise Refused("nobody asked for this, or it is too old: ask first, without --approve")
 
@@ -185,12 +190,20 @@ def withdraw(session: Session, request_id: int, *, by: str, now_us: int) -> Mode
     """Take a request back that was not carried out: who asked, or any other releaser; the caller commits."""
     person = releaser(session, by)
     request = model_request(session, request_id)
-    if request.state not in {WAITING, APPROVED}:
-        raise Refused(f"request {request_id} is {request.state}: there is nothing to take back")
-    request.state, request.finished_at = WITHDRAWN, now_us
-    request.evidence = {"withdrawn_by": person.email}
-    session.flush()
-    return request
+    withdrawn = session.execute(
+        sa.update(ModelRequest)
+        .where(ModelRequest.id == request_id, ModelRequest.state.in_([WAITING, APPROVED]))
+        .values(state=WITHDRAWN, finished_at=now_us, evidence={"withdrawn_by": person.email})
+    )
+    session.refresh(request)
+    if withdrawn.rowcount == 1:  # type: ignore[attr-defined] # of a cursor, as every UPDATE gives
+        return request
+    if request.state == APPLYING:
+        raise Refused(
+            f"request {request_id} is already published: `plumbline models reconcile` records what became of it, and "
+            "`plumbline models rollback` undoes it"
+        )
+    raise Refused(f"request {request_id} is {request.state}: there is nothing to take back")
 
 
 def model_request(session: Session, request_id: int) -> ModelRequest:
@@ -208,8 +221,8 @@ def open_requests(session: Session, now_us: int) -> list[ModelRequest]:
 
 
 def approved_requests(session: Session) -> list[ModelRequest]:
-    """Requests that were allowed and are not carried out, rollbacks first, then the oldest."""
-    wanted = select(ModelRequest).where(ModelRequest.state == APPROVED)
+    """Requests that were allowed and are not carried out to the end, rollbacks first, then the oldest."""
+    wanted = select(ModelRequest).where(ModelRequest.state.in_([APPROVED, APPLYING]))
     return list(session.scalars(wanted.order_by(ModelRequest.kind != "rollback", ModelRequest.id)))
 
 
@@ -233,11 +246,12 @@ def finish(
 ) -> bool:
     """Record what a request changed, all at once, with the stages that follow; the caller commits.
 
-    Returns False, and changes nothing, when somebody recorded it before.
+    Whatever state the request was in: what is active is recorded. Returns False, and changes nothing, when somebody
+    recorded it before.
     """
     done = session.execute(
         sa.update(ModelRequest)
-        .where(ModelRequest.id == request.id, ModelRequest.state == APPROVED)
+        .where(ModelRequest.id == request.id, ModelRequest.state != DONE)
         .values(state=DONE, finished_at=now_us, evidence=evidence)
     )
     if done.rowcount != 1:  # type: ignore[attr-defined] # of a cursor, as every UPDATE gives
@@ -259,8 +273,27 @@ def refuse(session: Session, request: ModelRequest, now_us: int, evidence: dict[
     """Record that a request was allowed and yet cannot be carried out, and why; the caller commits."""
     session.execute(
         sa.update(ModelRequest)
-        .where(ModelRequest.id == request.id, ModelRequest.state == APPROVED)
+        .where(ModelRequest.id == request.id, ModelRequest.state.in_([APPROVED, APPLYING]))
         .values(state=REFUSED, finished_at=now_us, evidence=evidence)
+    )
+
+
+def begin_applying(session: Session, request: ModelRequest) -> bool:
+    """Note that a request's assignment is about to be published; False where it may not be any more."""
+    begun = session.execute(
+        sa.update(ModelRequest)
+        .where(ModelRequest.id == request.id, ModelRequest.state == APPROVED)
+        .values(state=APPLYING)
+    )
+    return bool(begun.rowcount == 1)  # type: ignore[attr-defined] # of a cursor, as every UPDATE gives
+
+
+def allowed_again(session: Session, request_id: int) -> None:
+    """Note that a request's assignment was not published after all: it may be applied again, or withdrawn."""
+    session.execute(
+        sa.update(ModelRequest)
+        .where(ModelRequest.id == request_id, ModelRequest.state == APPLYING)
+        .values(state=APPROVED)
     )
 
 

@@ -105,9 +105,9 @@ def _assign(
 ) -> AssignmentApplied:
     """Bring an assignment into force. Raises InvalidControl when a version or its history cannot be had."""
     subject = f"assignment {assignment.version}"
-    in_force = "" if state.assignment is None else state.assignment.version
-    if assignment.replaces not in ("", in_force):
-        allowed = f"the assignment in force, {in_force or 'of which there is none'}"
+    if not assignment.may_replace(state.assignment):
+        in_force = "of which there is none" if state.assignment is None else state.assignment.version
+        allowed = f"the assignment in force, {in_force}"
         raise InvalidControl(subject, "replaces", assignment.replaces, allowed)
     try:
         declared = [model.declaration(version) for version in assignment.versions]

@@ -1,6 +1,7 @@
 """`plumbline assign`: says which model versions decide from the next decision on, and which score beside them."""
 
 import json
+import sys
 import time
 from typing import Annotated
 
@@ -31,10 +32,9 @@ def assign(
     own_thresholds: Annotated[
         bool,
         typer.Option(
-            "--own-thresholds",
-            help="First bring the thresholds beside the deciding versions' files into force; waits for the scorer.",
+            help="First activate the thresholds beside the deciding versions' files, and wait for the scorer to do so.",
         ),
-    ] = False,
+    ] = True,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Bring an assignment of model versions into force with the scorer's next batch.
@@ -44,13 +44,16 @@ def assign(
     """
     import msgspec
 
-    from plumbline.assignment import Assignment, parse
+    from plumbline.assignment import NO_ASSIGNMENT, Assignment, parse
+    from plumbline.cli.models_store import owning_if_stored
     from plumbline.cli.shares import arm as parse_arm
     from plumbline.errors import InvalidControl, InvalidSetting
     from plumbline.settings import load
     from streaming.control import publish
 
     settings = load()
+    if name == NO_ASSIGNMENT:
+        raise InvalidSetting("assign", "--name", name, "any other name: this one stands for no assignment at all")
     arms = [{"version": version, "per_mille": share} for version, share in map(parse_arm, arm or [])]
     named = name or f"assigned-{time.time_ns() // 1000}"
     fields = {
@@ -61,11 +64,19 @@ def assign(
         assignment: Assignment = parse(msgspec.json.encode(fields))
     except InvalidControl as error:
         raise InvalidSetting("assign", error.field, error.value, error.allowed) from error
-    if own_thresholds:
-        from release.thresholds import bring
+    where, brought = (settings.kafka_bootstrap, settings.topic_prefix), {}
+    with owning_if_stored(settings, f"assign {named}", WAIT_SECONDS):
+        if own_thresholds:
+            from release.thresholds import bring
 
-        deciding = [assignment.decides, *(each.version for each in assignment.arms)]
-        bring(settings.kafka_bootstrap, settings.topic_prefix, settings.models_path, deciding, deciding, WAIT_SECONDS)
-    offset = publish(settings.kafka_bootstrap, settings.topic_prefix, assignment)
+            deciding = [assignment.decides, *(each.version for each in assignment.arms)]
+            brought = dict(bring(*where, settings.models_path, deciding, deciding, WAIT_SECONDS))
+        offset = publish(*where, assignment)
+    for version in brought.get("without", ()):
+        print(
+            f"plumbline: version {version} has no thresholds of its own in {settings.models_path}: those of the "
+            "active policy apply to it (`plumbline policy` shows them)",
+            file=sys.stderr,
+        )
     facts = msgspec.to_builtins(assignment) | {"offset": offset}
     print(json.dumps(facts) if as_json else f"assignment {named} is on its way to the scorer (offset {offset})")

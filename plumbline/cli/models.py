@@ -6,6 +6,7 @@ from plumbline.cli.models_card import card
 from plumbline.cli.models_comparing import compare
 from plumbline.cli.models_experiment import experiment
 from plumbline.cli.models_export import export
+from plumbline.cli.models_reconcile import reconcile
 from plumbline.cli.models_registry import config, list_, register, show
 from plumbline.cli.models_releasing import carry_out, promote, rollback, withdraw
 
@@ -20,7 +21,7 @@ def models() -> None:
 
 
 app.command("list")(list_)
-for command in (show, register, promote, rollback, withdraw, compare, config, card):
+for command in (show, register, promote, rollback, withdraw, reconcile, compare, config, card):
     app.command()(command)
 app.command("carry-out")(carry_out)
 app.command()(export)

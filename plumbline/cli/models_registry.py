@@ -51,7 +51,10 @@ def list_(as_json: AsJson = False) -> None:
               f"\t{each.made_by}\t{quality}")  # fmt: skip
     for asked in (*waiting, *approved):
         what = f"version {asked.version} to {asked.to_stage}" if asked.kind == "promote" else asked.kind
-        state = "waits for a second person" if asked.state == models.WAITING else "is allowed: `models carry-out`"
+        state = {
+            models.WAITING: "waits for a second person", models.APPROVED: "is allowed: `models carry-out`",
+            models.APPLYING: "is published: `models reconcile` records what becomes of it",
+        }[asked.state]  # fmt: skip
         print(f"request {asked.id}: {what}, by {asked.asked_by}, {state}")
     if not versions:
         print("no version is registered: `plumbline models register`")

@@ -1,8 +1,10 @@
 """What all commands of `plumbline models` share: the store they work on, the clock, and facts as JSON."""
 
+import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -32,6 +34,32 @@ def opened() -> "Iterator[tuple[sa.Engine, Settings]]":
         yield engine, settings
     finally:
         engine.dispose()
+
+
+@contextmanager
+def owning_if_stored(settings: "Settings", doing: str, wait_seconds: float) -> Iterator[None]:
+    """Own the release, as every command does that changes the stream; without SQL tables there is no registry to share.
+
+    A database that is away does not keep a person from changing the stream: they are told. Raises ReleaseHeld.
+    """
+    from plumbline.errors import StoreUnavailable
+    from store import schema
+    from store.engine import open_engine, url
+    from store.releases import owning
+
+    address = url(settings)
+    if address.get_backend_name() == "sqlite" and address.database and not Path(address.database).exists():
+        yield
+        return
+    with ExitStack() as stack:
+        engine = open_engine(settings)
+        stack.callback(engine.dispose)
+        try:
+            if schema.current(engine) == schema.head():
+                stack.enter_context(owning(engine, doing, urgent=False, wait_seconds=wait_seconds))
+        except StoreUnavailable as error:
+            print(f"plumbline: {error}; going on without the registry's lock", file=sys.stderr)
+        yield
 
 
 def now_us() -> int:

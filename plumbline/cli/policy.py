@@ -40,9 +40,8 @@ def policy(
     from plumbline.errors import BrokerUnavailable, InvalidControl
     from plumbline.policy import digest, parse, require_own_version
     from plumbline.settings import load
-    from release.publishing import wait_in_force
+    from release.publishing import send, wait_in_force
     from release.thresholds import in_force
-    from streaming.control import publish
 
     settings = load()
     where = settings.kafka_bootstrap, settings.topic_prefix
@@ -57,16 +56,16 @@ def policy(
         raise InvalidControl("policy", "file", str(file), f"a readable file ({error.strerror})") from error
     given = _replacing(*where, given, only=only)
     require_own_version(given, _earlier(*where, given))
-    offset = publish(*where, given)
+    sent = send(*where, given)
     try:
-        wait_in_force(*where, offset, wait_seconds, "policy")
+        wait_in_force(*where, sent, wait_seconds, "policy")
         active = True
     except BrokerUnavailable:
         active = False
     facts = {
         "version": given.version, "review_at": given.review_at, "decline_at": given.decline_at,
         "thresholds": msgspec.to_builtins(given.thresholds), "sample_per_mille": given.sample_per_mille,
-        "digest": digest(given), "replaces": given.replaces, "offset": offset, "active": active,
+        "digest": digest(given), "replaces": given.replaces, "offset": sent.offset, "active": active,
     }  # fmt: skip
     if as_json:
         print(json.dumps(facts))
@@ -74,7 +73,9 @@ def policy(
     if active:
         print(f"policy {given.version} is active")
     else:
-        print(f"policy {given.version} is on its way: no scorer took it within {wait_seconds:g} s (offset {offset})")
+        print(
+            f"policy {given.version} is on its way: no scorer took it within {wait_seconds:g} s (offset {sent.offset})"
+        )
     print("\n".join(_told(given)[1:]))
 
 

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[2]
 PACKAGES = sorted({path.parent.name for path in ROOT.glob("*/__init__.py")} - {"benchmarks"})
 
 # Where a process meets the world: a clock is read, or a client's name is drawn, and handed down as a value.
-SHELLS = {"app/news.py", "app/journal.py", "streaming/kafka.py"}
+SHELLS = {"app/news.py", "app/journal.py", "store/releases.py", "streaming/kafka.py"}
 CLOCKS = re.compile(r"\btime\.time(_ns)?\(|\bdatetime\.now\(|\butcnow\(|\bdate\.today\(|\buuid[14]\(")
 CHANCE = re.compile(r"\brandom\.(random|randint|choice|shuffle)\(|np\.random\.(rand|randn|randint|seed|shuffle)\(")
 

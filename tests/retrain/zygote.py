@@ -17,17 +17,38 @@ from typing import Any
 
 def stand_ins() -> None:
     """A server that has every version, a scorer that takes every assignment, a parity gate without a difference."""
+    import msgspec
+    import sqlalchemy as sa
+
+    from plumbline.assignment import Assignment
     from plumbline.cli import models_releasing, models_site
     from release import carrying, serving, thresholds
+    from release.publishing import Sent
+    from release.reconcile import Reconciled
+    from store.engine import transaction
+    from store.release_tables import ReleasePublication
 
     @contextlib.contextmanager
     def gate(*_: Any) -> Iterator[Any]:
         yield lambda version: {"version": version, "compared": 1000, "different_scores": 0, "different_features": 0}
 
+    def obeyed(stream: Any, *_: Any) -> Any:
+        """What was recorded last is active."""
+        with transaction(stream.engine) as session:
+            newest = session.scalars(
+                sa.select(ReleasePublication)
+                .where(ReleasePublication.state == "recorded")
+                .order_by(ReleasePublication.id.desc())
+                .limit(1)
+            ).one_or_none()
+            active = None if newest is None else msgspec.convert(newest.body, Assignment)
+        return Reconciled(active=active)
+
     for name, answer in (("make_available", ""), ("move_labels", ""), ("let_go", "")):
         setattr(serving, name, lambda *_, answer=answer, **__: answer)
     for module, name, stand_in in (
-        (carrying, "publish_once", lambda *_: 1),
+        (carrying, "reconcile", obeyed),
+        (carrying, "send", lambda *_: Sent(1, 0)),
         (carrying, "wait_in_force", lambda *_: None),
         (thresholds, "bring", lambda *_, **__: {}),
         (models_site, "gate", gate),
