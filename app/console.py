@@ -23,6 +23,7 @@ from app import (
     health,
     incidents,
     languages,
+    liveness,
     models,
     overview,
     profile,
@@ -63,6 +64,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
         app.register_blueprint(module.blueprint)
     protection.limit_log_in(app)
     app.extensions[models.FOLDER] = settings.models_path
+    liveness.watch_signs(app)
     app.extensions["plumbline.desk"] = Desk(engine, stream.STREAMS_MAX, now_us)
     app.jinja_env.globals.update(
         asset=asset,

@@ -21,9 +21,9 @@ from app.journal import bounds, open_reader, reaching, starting_offset
 from app.outbox import Outbox
 from observe.metrics import Metrics
 from plumbline import journal
+from plumbline.clock import MonotonicClock, monotonic
 from plumbline.errors import BrokerUnavailable, JournalRefused, LedgerMoved, Retryable, shown
 from plumbline.names import Topic
-from plumbline.transaction import SECOND_US
 from store import schema
 from store.alerts import open_count
 from store.audits import newest_audit
@@ -33,8 +33,8 @@ from store.ledger import Rows, move_position, next_offset, store
 log = structlog.get_logger()
 
 POLL_MS: Final = 200
-CHORES_US: Final = SECOND_US // 2
-IDLE_CHECK_US: Final = 5 * SECOND_US
+CHORES_SECONDS: Final = 0.5
+IDLE_CHECK_SECONDS: Final = 5.0
 RETRY_SECONDS: Final = (0.5, 1.0, 2.0, 5.0)
 
 
@@ -57,7 +57,10 @@ class Stored:
 
 @dataclass(frozen=True, slots=True)
 class Ledger:
-    """What a ledger works on: two places and a prefix, a way to stop it, metrics, and a clock in microseconds."""
+    """What a ledger works on: two places and a prefix, a way to stop it, metrics, and its clocks.
+
+    now: the wall clock, microseconds since 1970 UTC, for what is written down; monotonic: for everything that is due.
+    """
 
     engine: sa.Engine
     bootstrap: str
@@ -65,6 +68,7 @@ class Ledger:
     stop: threading.Event
     metrics: Metrics
     now: Callable[[], int]
+    monotonic: MonotonicClock = monotonic
 
     @property
     def partition(self) -> TopicPartition:
@@ -107,7 +111,7 @@ def _follow(ledger: Ledger, stored: Stored, *, once: bool) -> None:
         start = starting_offset(position, first, end, partition.topic)
         consumer.seek(partition, start)
         log.info("the ledger reads the journal", topic=partition.topic, start=start, end=end)
-        chores_at = heard_at = ledger.now()
+        chores_at = heard_at = ledger.monotonic()
         _do_chores(ledger, outbox, stored, once=once)
         while not ledger.stop.is_set():
             if once and consumer.position(partition) >= end:
@@ -116,14 +120,14 @@ def _follow(ledger: Ledger, stored: Stored, *, once: bool) -> None:
                 records = consumer.poll(timeout_ms=POLL_MS).get(partition, [])
             if records:
                 position = _store(ledger, stored, position, records)
-                heard_at = ledger.now()
-            elif ledger.now() - heard_at >= IDLE_CHECK_US:
+                heard_at = ledger.monotonic()
+            elif ledger.monotonic() - heard_at >= IDLE_CHECK_SECONDS:
                 # `poll` is silent both when nothing comes and when nobody is there: ask.
                 bounds(consumer, ledger.bootstrap, partition)
-                heard_at = ledger.now()
-            if ledger.now() - chores_at >= CHORES_US:
+                heard_at = ledger.monotonic()
+            if ledger.monotonic() - chores_at >= CHORES_SECONDS:
                 _do_chores(ledger, outbox, stored, once=once)
-                chores_at = ledger.now()
+                chores_at = ledger.monotonic()
 
 
 def _store(ledger: Ledger, stored: Stored, position: int | None, records: list[Any]) -> int | None:

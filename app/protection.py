@@ -1,10 +1,10 @@
 """What stands between the console and a hostile web: headers, cookies, proxies, cross-site requests, log-in floods."""
 
+import functools
+from collections.abc import Callable
 from typing import Any, Final
 
 from flask import Flask, Response, abort, request
-from flask_limiter import Limiter
-from flask_limiter.util import get_remote_address
 from flask_wtf.csrf import CSRFProtect
 from secure import (
     ContentSecurityPolicy,
@@ -19,6 +19,7 @@ from secure import (
 )
 from werkzeug.middleware.proxy_fix import ProxyFix
 
+from app.rate_limit import MovingWindow
 from plumbline.settings import Settings
 
 OWN_POLICY: Final = "X-Plumbline-Own-Policy"
@@ -27,9 +28,12 @@ SAFE_METHODS: Final = frozenset({"GET", "HEAD", "OPTIONS"})
 YEAR_SECONDS: Final = 31_536_000
 BODY_MAX_BYTES: Final = 64 * 1024
 
-ADDRESS_FAILURES: Final = "10 per minute; 60 per hour"
-ACCOUNT_FAILURES: Final = "10 per 15 minutes"
-"""How many failed log-ins are answered, by address and by log-in name; successful ones are not counted."""
+ADDRESS_FAILURES: Final = ((10, 60.0), (60, 3600.0))
+ACCOUNT_FAILURES: Final = (10, 900.0)
+"""How many failed log-ins are answered within how many seconds, by address and by log-in name.
+
+Successful ones are not counted.
+"""
 
 
 def protect(app: Flask, settings: Settings) -> None:
@@ -102,17 +106,27 @@ def refuse_cross_site() -> None:
 
 def limit_log_in(app: Flask) -> None:
     """Counts failed log-ins by address and by log-in name in this process's memory; beyond the limit: 429."""
-    limiter = Limiter(get_remote_address, app=app, storage_uri="memory://", headers_enabled=False)
-
-    def failed(response: Response) -> bool:
-        return response.status_code < 300 or response.status_code >= 400
-
-    def name() -> str:
-        return request.form.get("email", "").strip().casefold()[:255] or get_remote_address()
-
     for endpoint in ("security.login", "security.verify"):
-        view = app.view_functions[endpoint]
-        by_address = limiter.limit(ADDRESS_FAILURES, methods=["POST"], deduct_when=failed)
-        by_name = limiter.limit(ACCOUNT_FAILURES, key_func=name, methods=["POST"], deduct_when=failed)
-        limited: Any = by_address(by_name(view))
-        app.view_functions[endpoint] = limited
+        app.view_functions[endpoint] = _limited(app, app.view_functions[endpoint])
+
+
+def _limited(app: Flask, view: Callable[..., Any]) -> Callable[..., Any]:
+    by_address = [MovingWindow(*each) for each in ADDRESS_FAILURES]
+    by_name = MovingWindow(*ACCOUNT_FAILURES)
+
+    @functools.wraps(view)
+    def limited(**arguments: Any) -> Response:
+        if request.method != "POST":
+            return app.make_response(view(**arguments))
+        address = request.remote_addr or "127.0.0.1"
+        name = request.form.get("email", "").strip().casefold()[:255] or address
+        counted = [*((window, address) for window in by_address), (by_name, name)]
+        if any(window.full(key) for window, key in counted):
+            abort(429)
+        response = app.make_response(view(**arguments))
+        if not 300 <= response.status_code < 400:
+            for window, key in counted:
+                window.count(key)
+        return response
+
+    return limited

@@ -7,13 +7,14 @@ from flask_babel import gettext
 
 from app import words
 from app.database import store
+from app.liveness import age_seconds
 from app.news import now_us
 from features import declaration
 from plumbline.transaction import SECOND_US
 from store.tables import Recomputation
 from store.watch import continuous_audit, newest_recomputation
 
-ALIVE_US: Final = 15 * SECOND_US
+ALIVE_SECONDS: Final = 15
 """A watching process that has said nothing for longer is not running, as far as anybody can see."""
 
 ASKING_US: Final = 600 * SECOND_US
@@ -46,7 +47,7 @@ def recomputation_of(transaction_id: str) -> dict[str, Any]:
     return {
         "recomputation": found,
         "recomputed_id": transaction_id,
-        "watcher_alive": watched is not None and now - watched.updated_at <= ALIVE_US,
+        "watcher_alive": watched is not None and age_seconds("watch", watched.updated_at, now) <= ALIVE_SECONDS,
         "asking": waiting and found is not None and now - found.asked_at <= ASKING_US,
         "field_layers": lines,
         "fields_total": len(every),

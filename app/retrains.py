@@ -15,10 +15,10 @@ from flask_babel import gettext
 from app.card import card_page
 from app.database import store
 from app.languages import duration, language, number
+from app.liveness import age_seconds
 from app.models import FOLDER, metric_words
 from app.news import now_us
 from plumbline.errors import ModelVersionNotFound, NotFound
-from plumbline.transaction import SECOND_US
 from store import retrains
 from store.model_tables import ModelVersion
 from store.models import model_version
@@ -101,7 +101,7 @@ def _night(name: str) -> dict[str, Any]:
 
 def silent(run: RetrainRun, now: int) -> bool:
     """Whether a run that says it is at work has said nothing for so long that it is probably dead."""
-    return run.verdict == "running" and now - run.updated_at > SILENT_SECONDS * SECOND_US
+    return run.verdict == "running" and age_seconds(f"retrain {run.run}", run.updated_at, now) > SILENT_SECONDS
 
 
 def board(address: str, run: str) -> str:

@@ -17,9 +17,9 @@ from app.database import store
 from app.drift import figure_words
 from app.guardrails import rule_words
 from app.languages import duration, moment, number
+from app.liveness import age_seconds
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
-from plumbline.transaction import SECOND_US
 from store.audits import newest_audit
 from store.drifts import drift_numbers, newest_drift
 from store.guards import guard_position, newest_assignment, unacknowledged
@@ -27,8 +27,8 @@ from store.watch import balance, continuous_audit
 
 blueprint = Blueprint("warnings", __name__)
 
-SILENT_US: Final = 120 * SECOND_US
-GUARD_SILENT_US: Final = 30 * SECOND_US
+SILENT_SECONDS: Final = 120
+GUARD_SILENT_SECONDS: Final = 30
 INCIDENTS_SHOWN: Final = 3
 MS_A_SECOND: Final = 1000
 
@@ -93,7 +93,7 @@ def watch_differs(session: Session, _: int) -> Iterable[Standing]:
 def watch_silent(session: Session, now_us: int) -> Iterable[Standing]:
     """The watching process has watched before and says nothing now, so nobody would notice a difference."""
     watched = continuous_audit(session)
-    if watched is not None and now_us - watched.updated_at > SILENT_US:
+    if watched is not None and age_seconds("watch", watched.updated_at, now_us) > SILENT_SECONDS:
         text = gettext(
             "The watching process has been silent since %(when)s: nothing is audited meanwhile. Start plumbline watch.",
             when=moment(watched.updated_at),
@@ -138,13 +138,13 @@ def guard_silent(session: Session, now_us: int) -> Iterable[Standing]:
     body = {} if assigned is None else assigned.body or {}
     if assigned is None or not (body.get("arms") or body.get("shadows")):
         return
-    seen_us = max(assigned.journaled_at, 0 if position is None else position.updated_at)
-    if now_us - seen_us > GUARD_SILENT_US:
+    signs = {"assignment": assigned.journaled_at, **({} if position is None else {"guard": position.updated_at})}
+    if min(age_seconds(name, at_us, now_us) for name, at_us in signs.items()) > GUARD_SILENT_SECONDS:
         text = gettext(
             "Assignment %(name)s has versions under guard, and the guard has been silent since %(when)s: nobody would "
             "roll them back. Start plumbline guard.",
             name=assigned.version,
-            when=moment(seen_us),
+            when=moment(max(signs.values())),
         )
         yield Standing("guard_silent", "incident" if body.get("arms") else "caution", text, url_for("incidents.page"))
 

@@ -38,6 +38,7 @@ from archive.rows import labels_of, transactions_of
 from archive.simulation.run import Plan, simulate
 from plumbline import journal
 from plumbline import transaction as language
+from plumbline.clock import monotonic
 from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
 from plumbline.policy import Policy
@@ -186,7 +187,7 @@ def _in_process(version: Path) -> Any:
     from training.evaluate import load_version
     from training.in_process import InProcess
 
-    return Model(InProcess(load_version(version)), lambda: time.time_ns() // 1000)
+    return Model(InProcess(load_version(version)), monotonic)
 
 
 def audited(kept: Path, models: Path) -> dict[str, float]:

@@ -29,6 +29,7 @@ from features.declaration import DECLARATION, FEATURE_NAMES
 from features.grammar import encode
 from features.sweep import Arrivals
 from plumbline import journal
+from plumbline.clock import monotonic
 from plumbline.decision import Source
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
@@ -227,7 +228,7 @@ class _Constant:
 
 def _write_journal(bootstrap: str, records: int) -> None:
     """The soak's traffic, decided in process and journaled without transactions, which would only take up offsets."""
-    state, model = State(Known(REMEMBERED), policy=DEFAULT_POLICY), Model(_Constant(), lambda: NOW_US)
+    state, model = State(Known(REMEMBERED), policy=DEFAULT_POLICY), Model(_Constant(), monotonic)
     producer = idempotent_producer(bootstrap, linger_ms=5)
     stream, written, offset = messages(1), 0, 0
     try:

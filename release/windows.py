@@ -25,6 +25,9 @@ REMEMBERED: Final = 200_000
 
 OTHERS: Final = "others"
 
+STEP_US: Final = 10 * SECOND_US
+"""An entry whose time lies so far before the newest was written after the scorer's clock was set back."""
+
 
 @dataclass(slots=True)
 class Span:
@@ -103,7 +106,11 @@ class Trial:
 
 @dataclass(slots=True)
 class Fold:
-    """An assignment's trials, and what is remembered to count them."""
+    """An assignment's trials, and what is remembered to count them.
+
+    now_us: the journal's time: that of the newest entry, and it never goes back. Where the scorer's clock was set back,
+    time goes on from where it was; where it was set forward, that counts as time without entries.
+    """
 
     assignment: Assignment
     sequence: int
@@ -112,6 +119,7 @@ class Fold:
     trials: list[Trial] = field(default_factory=list)
     decisions: int = 0
     now_us: int = 0
+    _set_back_us: int = 0
     _countries: dict[str, str] = field(default_factory=dict)
     _transactions: dict[str, int] = field(default_factory=dict)
     _known: dict[int, _Known] = field(default_factory=dict)
@@ -143,7 +151,9 @@ class Fold:
 
     def _move(self, at_us: int) -> None:
         """Let time go on to an entry's, and begin the windows that are due; empty ones are passed over."""
-        self.now_us = max(self.now_us, at_us)
+        if at_us + self._set_back_us < self.now_us - STEP_US:
+            self._set_back_us = self.now_us - at_us
+        self.now_us = max(self.now_us, at_us + self._set_back_us)
         length = self.limits.window_seconds * SECOND_US
         number = (self.now_us - self.began_us) // length + 1
         for trial in self.trials:

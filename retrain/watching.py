@@ -1,6 +1,6 @@
 """Whoever looks on a night: a log line a step, SQL for the console, figures for Prometheus. None can stop it."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -8,6 +8,7 @@ import sqlalchemy as sa
 import structlog
 
 from observe.metrics import Metrics
+from plumbline.clock import Monotonic, MonotonicClock
 from plumbline.errors import StoreUnavailable
 from retrain.manifest import FINAL, Manifest, StepRecord, write_whole
 from retrain.run import Watch
@@ -60,10 +61,10 @@ class Log:
 class InSql:
     """The run's row. A database that is away is asked again at the next change, and the night goes on without."""
 
-    def __init__(self, engine: sa.Engine, tensorboard: str, seconds: Callable[[], float]) -> None:
+    def __init__(self, engine: sa.Engine, tensorboard: str, seconds: MonotonicClock) -> None:
         self._engine, self._tensorboard, self._seconds = engine, tensorboard, seconds
         self._manifest: Manifest | None = None
-        self._last = 0.0
+        self._last = Monotonic(0.0)
         self.away = ""
         """Why the newest change is not in SQL; empty where it is."""
 

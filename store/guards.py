@@ -3,12 +3,13 @@
 from collections.abc import Sequence
 from typing import Final
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.errors import NotFound, Refused
 from store.guard_tables import Guard, Incident, Trial
 from store.tables import Assignment
+from store.upsert import put, put_if_absent
 
 ONLY: Final = 1
 GUARDED: Final = ("watching", "passed")
@@ -22,7 +23,7 @@ def guard_position(session: Session) -> Guard | None:
 
 def record_position(session: Session, begin: int, sequence: int, behind_ms: int, now_us: int) -> None:
     """Say how far the guard is; the caller commits."""
-    session.merge(Guard(id=ONLY, updated_at=now_us, begin=begin, sequence=sequence, behind_ms=behind_ms))
+    put(session, Guard(id=ONLY, updated_at=now_us, begin=begin, sequence=sequence, behind_ms=behind_ms))
 
 
 def record_trial(session: Session, trial: Trial) -> None:
@@ -30,19 +31,19 @@ def record_trial(session: Session, trial: Trial) -> None:
 
     What it passed, and that it was breached, stays: a later look cannot take either back.
     """
-    found = session.get(Trial, (trial.sequence, trial.version), with_for_update=True)
-    if found is not None:
-        trial.passed_at = found.passed_at or trial.passed_at
-        if found.state == "breached":
-            trial.state = "breached"
-    session.merge(trial)
+    put(session, trial, lambda there, came: {
+        "passed_at": func.coalesce(there.passed_at, came.passed_at),
+        "state": case((there.state == "breached", "breached"), else_=came.state),
+    })  # fmt: skip
 
 
 def end_trials(session: Session, sequence: int, ended_at: int) -> None:
     """End every trial of an assignment that another one replaced; the caller commits."""
-    for each in session.scalars(select(Trial).where(Trial.sequence == sequence, Trial.ended_at.is_(None))):
-        each.ended_at = ended_at
-        each.state = "ended" if each.state == "watching" else each.state
+    session.execute(
+        update(Trial)
+        .where(Trial.sequence == sequence, Trial.ended_at.is_(None))
+        .values(ended_at=ended_at, state=case((Trial.state == "watching", "ended"), else_=Trial.state))
+    )
 
 
 def trials(session: Session, limit: int = 50) -> list[Trial]:
@@ -69,11 +70,10 @@ def newest_assignment(session: Session) -> Assignment | None:
 
 def open_incident(session: Session, incident: Incident) -> Incident:
     """Store an incident, or return the one that its trial has: a trial breaks once. The caller commits."""
+    put_if_absent(session, incident)
     found = incident_of(session, incident.sequence, incident.version)
     if found is None:
-        session.add(incident)
-        session.flush()
-        found = incident
+        raise AssertionError("an incident was there or was inserted")
     return found
 
 
@@ -122,16 +122,20 @@ def incidents_of_rollback(session: Session, name: str) -> list[Incident]:
 def note_once(incident: Incident, **facts: int) -> None:
     """Add facts to an incident that it does not have yet; the caller commits."""
     for name, value in facts.items():
-        if getattr(incident, name) is None:
-            setattr(incident, name, value)
+        setattr(incident, name, func.coalesce(getattr(Incident, name), value))  # in SQL: whoever was first stays
 
 
 def acknowledge(session: Session, number: int, by: str, note: str, now_us: int) -> Incident:
     """Say that somebody has seen an incident; the caller commits. Raises NotFound, Refused when somebody was first."""
-    found = session.get(Incident, number, with_for_update=True)
+    done = session.execute(
+        update(Incident)
+        .where(Incident.id == number, Incident.acknowledged_at.is_(None))
+        .values(acknowledged_at=now_us, acknowledged_by=by, note=note)
+        .execution_options(synchronize_session=False)
+    )
+    found = session.get(Incident, number, populate_existing=True)
     if found is None:
         raise NotFound(f"no incident {number}")
-    if found.acknowledged_at is not None:
+    if done.rowcount != 1:  # type: ignore[attr-defined] # of a cursor, as every UPDATE gives
         raise Refused(f"incident {number} was acknowledged by {found.acknowledged_by} before")
-    found.acknowledged_at, found.acknowledged_by, found.note = now_us, by, note
     return found

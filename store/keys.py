@@ -9,11 +9,12 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Final
 
-from sqlalchemy import select, update
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from plumbline.errors import Invalid, KeyNotFound
 from store.tables import ApiKey
+from store.upsert import put_if_absent
 
 SCOPES: Final = {
     "decisions:write": "Ask for decisions.",
@@ -54,8 +55,6 @@ def add_key(
     """
     if not _NAME.fullmatch(name):
         raise Invalid("key", "name", name, "1 to 64 small letters, digits, dots, dashes, such as card-platform")
-    if session.get(ApiKey, name) is not None:
-        raise Invalid("key", "name", name, "a name that no key ever had; `plumbline keys list` shows them")
     for scope in scopes or ("",):
         if scope not in SCOPES:
             raise Invalid("key", "scope", scope, "one or more of " + ", ".join(SCOPES))
@@ -67,9 +66,9 @@ def add_key(
         created_by=created_by,
         created_at=created_at,
     )
-    session.add(key)
-    session.flush()
-    return key
+    if not put_if_absent(session, key):
+        raise Invalid("key", "name", name, "a name that no key ever had; `plumbline keys list` shows them")
+    return session.get_one(ApiKey, name)
 
 
 def list_keys(session: Session) -> list[ApiKey]:
@@ -82,15 +81,16 @@ def disable_key(session: Session, name: str, at: int) -> ApiKey:
 
     Raises KeyNotFound.
     """
-    key = session.get(ApiKey, name)
+    first = update(ApiKey).where(ApiKey.name == name, ApiKey.disabled_at.is_(None)).values(disabled_at=at)
+    session.execute(first)
+    key = session.get(ApiKey, name, populate_existing=True)
     if key is None:
         raise KeyNotFound(f"no API key has the name {name!r}: `plumbline keys list` shows those that exist")
-    if key.disabled_at is None:
-        key.disabled_at = at
     return key
 
 
 def mark_used(session: Session, used: Mapping[str, int]) -> None:
     """Note when each key was used last, by key id; the caller commits."""
     for key_id, at in used.items():
-        session.execute(update(ApiKey).where(ApiKey.key_id == key_id).values(last_used_at=at))
+        older = or_(ApiKey.last_used_at.is_(None), ApiKey.last_used_at < at)  # another process may know of a later one
+        session.execute(update(ApiKey).where(ApiKey.key_id == key_id, older).values(last_used_at=at))

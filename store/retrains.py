@@ -7,6 +7,7 @@ from sqlalchemy.orm import Session
 
 from plumbline.errors import NotFound
 from store.retrain_tables import RetrainRun
+from store.upsert import put
 
 FINAL: Final = ("refused", "registered", "shadowed")
 """Verdicts that no later start changes."""
@@ -14,7 +15,7 @@ FINAL: Final = ("refused", "registered", "shadowed")
 
 def record(session: Session, run: RetrainRun) -> None:
     """Store how far a run is, in place of what was stored of it; the caller commits."""
-    session.merge(run)
+    put(session, run)
 
 
 def newest(session: Session, limit: int = 50) -> list[RetrainRun]:

@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 from plumbline.errors import Invalid, UserNotFound
 from store.people import ROLES, Role, User
 from store.tables import NAME_CHARACTERS
+from store.upsert import put_if_absent
 
 PASSWORD_MIN_CHARACTERS = 12
 PASSWORD_MAX_CHARACTERS = 256
@@ -26,23 +27,23 @@ def add_user(session: Session, *, email: str, name: str, roles: list[str], passw
     email = email.strip().lower()
     if not (0 < len(email) <= NAME_CHARACTERS and email.isprintable()) or any(map(str.isspace, email)):
         raise Invalid("user", "email", email, "an address such as ada@bank.example, without spaces")
-    if session.scalar(select(User.id).where(User.email == email)) is not None:
+    known = [_role(session, role) for role in roles]
+    added = User(email=email, name=name, password=password_hash, active=True, fs_uniquifier=uniquifier)
+    if not put_if_absent(session, added):
         raise Invalid("user", "email", email, "an address that nobody has yet; `plumbline users list` shows them")
-    user = User(email=email, name=name, password=password_hash, active=True, fs_uniquifier=uniquifier)
-    user.roles = [_role(session, role) for role in roles]
-    session.add(user)
+    found = user(session, email)
+    found.roles = known
     session.flush()
-    return user
+    return found
 
 
 def _role(session: Session, name: str) -> Role:
     if name not in ROLES:
         raise Invalid("user", "role", name, "one of " + ", ".join(ROLES))
-    role = session.scalars(select(Role).where(Role.name == name)).one_or_none()
-    if role is None:
-        role = Role(name=name, description=ROLES[name])
-        session.add(role)
-        session.flush()
+    wanted = select(Role).where(Role.name == name)
+    if (role := session.scalars(wanted).one_or_none()) is None:
+        put_if_absent(session, Role(name=name, description=ROLES[name]))
+        role = session.scalars(wanted).one()
     return role
 
 

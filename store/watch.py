@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, Final
 
-from sqlalchemy import func, select, union_all
+from sqlalchemy import exists, func, insert, literal, select, union_all, update
 from sqlalchemy.orm import Session
 
 from store.tables import (
@@ -18,6 +18,7 @@ from store.tables import (
     Recomputation,
     Rejected,
 )
+from store.upsert import put
 
 ONLY: Final = 1
 _JOURNALED: Final = (Decision, Label, Conflict, Rejected, Policy, Assignment)
@@ -31,12 +32,11 @@ def continuous_audit(session: Session) -> ContinuousAudit | None:
 
 def begin_continuous_audit(session: Session, one_in: int, now_us: int) -> ContinuousAudit:
     """The continuous audit's row at zero, whatever it held; the caller commits."""
-    return session.merge(
-        ContinuousAudit(
-            id=ONLY, started_at=now_us, updated_at=now_us, one_in=one_in, sequence=-1, journal_end=0, behind_ms=0,
-            compared=0, different=0, unverified=0, detail=[],
-        )
-    )  # fmt: skip
+    put(session, ContinuousAudit(
+        id=ONLY, started_at=now_us, updated_at=now_us, one_in=one_in, sequence=-1, journal_end=0, behind_ms=0,
+        compared=0, different=0, unverified=0, detail=[],
+    ))  # fmt: skip
+    return session.get_one(ContinuousAudit, ONLY, populate_existing=True)
 
 
 def balance(session: Session) -> Balance | None:
@@ -46,20 +46,23 @@ def balance(session: Session) -> Balance | None:
 
 def record_balance(session: Session, imbalance: int, oldest_waiting_ms: int | None, body: Any, now_us: int) -> None:
     """Replace the counts of conservation; the caller commits."""
-    session.merge(
-        Balance(id=ONLY, updated_at=now_us, imbalance=imbalance, oldest_waiting_ms=oldest_waiting_ms, body=body)
+    put(
+        session,
+        Balance(id=ONLY, updated_at=now_us, imbalance=imbalance, oldest_waiting_ms=oldest_waiting_ms, body=body),
     )
 
 
 def ask_recomputation(session: Session, transaction_id: str, by: str, now_us: int) -> Recomputation:
     """Ask for one decision to be computed again; a wish that still waits is not doubled. The caller commits."""
+    # Of two who ask at once the second waits here on PostgreSQL, and sees the wish of the first in what follows.
+    session.execute(select(Decision.sequence).where(Decision.transaction_id == transaction_id).with_for_update())
+    waits = exists().where(Recomputation.transaction_id == transaction_id, Recomputation.answered_at.is_(None))
+    asked = select(literal(transaction_id), literal(by), literal(now_us)).where(~waits)
+    session.execute(insert(Recomputation).from_select(["transaction_id", "asked_by", "asked_at"], asked))
     newest = newest_recomputation(session, transaction_id)
-    if newest is not None and newest.answered_at is None:
-        return newest
-    asked = Recomputation(transaction_id=transaction_id, asked_by=by, asked_at=now_us)
-    session.add(asked)
-    session.flush()
-    return asked
+    if newest is None:
+        raise AssertionError("a wish was there or was inserted")
+    return newest
 
 
 def newest_recomputation(session: Session, transaction_id: str) -> Recomputation | None:
@@ -76,9 +79,11 @@ def waiting_recomputations(session: Session, limit: int = 10) -> list[Recomputat
 
 def answer_recomputation(session: Session, number: int, result: str, body: Any, now_us: int) -> None:
     """Answer a wish; the caller commits. An answer that is there stays: whoever else was asked came to the same."""
-    found = session.get(Recomputation, number)
-    if found is not None and found.answered_at is None:
-        found.result, found.body, found.answered_at = result, body, now_us
+    session.execute(
+        update(Recomputation)
+        .where(Recomputation.id == number, Recomputation.answered_at.is_(None))
+        .values(result=result, body=body, answered_at=now_us)
+    )
 
 
 def ledger_sequence(session: Session, topic: str) -> int | None:

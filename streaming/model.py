@@ -6,8 +6,7 @@ a server that hangs cannot slow every batch down to its deadline. Versions that 
 first may be tried twice, the others once, and nobody waits for them longer than the deadline.
 """
 
-import time
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from concurrent.futures import TimeoutError as StillAsking
 from dataclasses import dataclass
@@ -18,17 +17,20 @@ import numpy.typing as npt
 import structlog
 
 from features.grammar import Declaration, decode
+from plumbline.clock import Monotonic, MonotonicClock, later
 from plumbline.errors import FingerprintMismatch, ModelRefused, ModelTimedOut, ModelUnavailable
 from serving.client import TRIES, About, Scored
 from serving.columns import ModelColumns
 
 log = structlog.get_logger()
 
-LOOK_US: Final = 1_000_000
+LOOK_SECONDS: Final = 1.0
 """How long the newest fit version counts as such before the server is asked again."""
 
-PAUSE_FIRST_US: Final = 100_000
-PAUSE_MOST_US: Final = 2_000_000
+PAUSE_FIRST_SECONDS: Final = 0.1
+PAUSE_MOST_SECONDS: Final = 2.0
+
+MICROS: Final = 1_000_000
 
 TOGETHER_MOST: Final = 8
 """Threads for versions that are asked beside the first; one that hangs holds one until its deadline."""
@@ -80,17 +82,17 @@ class Answer:
 class Model:
     """A client, what the served versions were trained under, and how long to leave each alone after a failure.
 
-    now_us: our clock, microseconds since 1970 UTC. Threads may share it, each asking versions of its own.
+    monotonic: the clock of every pause and deadline. Threads may share it, each asking versions of its own.
     """
 
-    def __init__(self, client: Client, now_us: Callable[[], int]) -> None:
+    def __init__(self, client: Client, monotonic: MonotonicClock) -> None:
         self._client = client
-        self._now_us = now_us
+        self._monotonic = monotonic
         self._fingerprints: dict[int, str] = {}
         self._newest: dict[str, int] = {}
-        self._look_again_us = 0
-        self._pauses_us: dict[Hashable, int] = {}
-        self._resting: dict[Hashable, tuple[int, Failure]] = {}
+        self._look_again: Monotonic | None = None
+        self._pauses: dict[Hashable, float] = {}
+        self._resting: dict[Hashable, tuple[Monotonic, Failure]] = {}
         self._threads = ThreadPoolExecutor(TOGETHER_MOST, thread_name_prefix="model")
 
     def ask(self, question: Question, *, tries: int = TRIES) -> Answer:
@@ -108,38 +110,40 @@ class Model:
         """Answers of several versions, asked at the same time, in order."""
         if not others:
             return [self.ask(first)]
-        begun = time.monotonic()
+        deadline = later(self._monotonic(), self._client.deadline_ms / 1000)
         asked = [self._rests(each.version) or self._threads.submit(self._tried, each, 1) for each in others]
         answers = [self.ask(first)]
         for question, future in zip(others, asked, strict=True):
             if isinstance(future, str):
                 answers.append(Answer(None, future))
             else:
-                answers.append(self._noted(question.version, *self._waited(future, begun)))
+                answers.append(self._noted(question.version, *self._waited(future, deadline)))
         return answers
 
-    def _waited(self, future: "Future[tuple[Scored | Exception, int]]", begun: float) -> tuple[Scored | Exception, int]:
+    def _waited(
+        self, future: "Future[tuple[Scored | Exception, int]]", deadline: Monotonic
+    ) -> tuple[Scored | Exception, int]:
         deadline_ms = self._client.deadline_ms
         try:
-            return future.result(max(0.0, begun + deadline_ms / 1000 - time.monotonic()))
+            return future.result(max(0.0, deadline - self._monotonic()))
         except StillAsking:
             return ModelTimedOut(f"no answer within {deadline_ms} ms"), deadline_ms * 1000
 
     def _tried(self, question: Question, tries: int) -> tuple[Scored | Exception, int]:
         """What came of asking, and how long it took, microseconds."""
-        begun_us = self._now_us()
+        begun = self._monotonic()
         found: Scored | Exception
         try:
             found = self._scored(question, tries)
         except (ModelUnavailable, FingerprintMismatch) as error:
             found = error
-        return found, max(0, self._now_us() - begun_us)
+        return found, round((self._monotonic() - begun) * MICROS)
 
     def _noted(self, version: int | None, found: Scored | Exception, micros: int) -> Answer:
         """The answer, and what it means for the next question."""
         if isinstance(found, Exception):
             return Answer(None, self._rest(version, found), micros)
-        if self._pauses_us.pop(version, 0):
+        if self._pauses.pop(version, 0):
             log.info("model answers again", model_version=found.model_version)
         return Answer(found, "", micros)
 
@@ -148,7 +152,8 @@ class Model:
         if version is not None:
             self._require(version, fingerprint, tries)
             return self._client.score(columns, version, tries=tries)
-        if self._now_us() >= self._look_again_us or fingerprint not in self._newest:
+        look_again = self._look_again
+        if look_again is None or self._monotonic() >= look_again or fingerprint not in self._newest:
             self._look(fingerprint)
         try:
             return self._client.score(columns, self._newest[fingerprint])
@@ -168,7 +173,7 @@ class Model:
             self._require(served[0], fingerprint)
             raise AssertionError("the newest version is of another declaration")
         self._newest[fingerprint] = fit
-        self._look_again_us = self._now_us() + LOOK_US
+        self._look_again = later(self._monotonic(), LOOK_SECONDS)
 
     def _fingerprint(self, version: int, tries: int = TRIES) -> str:
         if version not in self._fingerprints:
@@ -190,12 +195,12 @@ class Model:
         """
         if not asked:
             return []
-        begun = time.monotonic()
+        deadline = later(self._monotonic(), self._client.deadline_ms / 1000)
         others = [self._threads.submit(self._explained, *each, 1) for each in asked[1:]]
         found = [self._explained(*asked[0], tries)]
         for future in others:
             try:
-                found.append(future.result(max(0.0, begun + self._client.deadline_ms / 1000 - time.monotonic())))
+                found.append(future.result(max(0.0, deadline - self._monotonic())))
             except StillAsking:
                 found.append(None)
         return found
@@ -209,7 +214,7 @@ class Model:
         except ModelUnavailable as error:
             self._rest(("explain", version), error)
             return None
-        self._pauses_us.pop(("explain", version), None)
+        self._pauses.pop(("explain", version), None)
         if effects.shape[1] != features:
             log.error("explanation of another shape", features=effects.shape[1], expected=features)
             return None
@@ -221,15 +226,15 @@ class Model:
 
     def _rests(self, asked: Hashable) -> Failure:
         """Why a version is left alone just now; empty where it may be asked."""
-        until_us, failure = self._resting.get(asked, (0, ""))
-        return failure if self._now_us() < until_us else ""
+        found = self._resting.get(asked)
+        return "" if found is None or self._monotonic() >= found[0] else found[1]
 
     def _rest(self, asked: Hashable, error: Exception) -> Failure:
         failure = _failure(error)
-        pause_us = min(max(self._pauses_us.get(asked, 0) * 2, PAUSE_FIRST_US), PAUSE_MOST_US)
-        self._pauses_us[asked] = pause_us
-        self._resting[asked] = self._now_us() + pause_us, failure
-        log.warning("model unavailable", error=str(error), asked=asked, pause_ms=pause_us // 1000)
+        pause = min(max(self._pauses.get(asked, 0) * 2, PAUSE_FIRST_SECONDS), PAUSE_MOST_SECONDS)
+        self._pauses[asked] = pause
+        self._resting[asked] = later(self._monotonic(), pause), failure
+        log.warning("model unavailable", error=str(error), asked=asked, pause_ms=round(pause * 1000))
         return failure
 
 

@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from features.declaration import DECLARATION, FEATURE_NAMES
 from features.grammar import Declaration, encode
+from plumbline.clock import Monotonic
 from plumbline.decision import Source
 from plumbline.errors import ModelRefused, ModelUnavailable
 from serving.client import About, Scored
@@ -22,13 +23,27 @@ NOW = 1_700_000_000_000_000
 
 
 class Clock:
-    """A clock that a test sets."""
+    """Both clocks of a process: calling it reads the wall clock, which a test may step; `monotonic` the other one."""
 
     def __init__(self, now_us: int = NOW) -> None:
         self.now_us = now_us
+        self.passed_us = 0
 
     def __call__(self) -> int:
         return self.now_us
+
+    def monotonic(self) -> Monotonic:
+        """Seconds that have passed, whatever the wall clock did."""
+        return Monotonic(self.passed_us / 1_000_000)
+
+    def passes(self, seconds: float) -> None:
+        """Time passes, on both clocks; a microsecond more on the monotonic one, so that sums of floats are reached."""
+        self.passed_us += round(seconds * 1_000_000) + 1
+        self.now_us += round(seconds * 1_000_000)
+
+    def steps(self, seconds: float) -> None:
+        """The wall clock is set to another time, and no time passes."""
+        self.now_us += round(seconds * 1_000_000)
 
 
 class FakeClient:
@@ -109,7 +124,7 @@ def scores_of(columns: ModelColumns) -> npt.NDArray[np.float32]:
 
 def fake_model(client: FakeClient | None = None, clock: Clock | None = None) -> Model:
     """The scorer's view of a fake."""
-    return Model(client or FakeClient(), clock or Clock())
+    return Model(client or FakeClient(), (clock or Clock()).monotonic)
 
 
 class Numbered:

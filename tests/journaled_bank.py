@@ -119,4 +119,4 @@ def model_in_process(folder: Path) -> Model:
     from training.evaluate import load_version
     from training.in_process import InProcess
 
-    return Model(InProcess(load_version(folder), int(folder.name)), Clock())
+    return Model(InProcess(load_version(folder), int(folder.name)), Clock().monotonic)

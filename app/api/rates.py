@@ -2,10 +2,8 @@
 
 from typing import Final
 
-from limits import RateLimitItemPerSecond
-from limits.storage import MemoryStorage
-from limits.strategies import MovingWindowRateLimiter
-
+from app.rate_limit import MovingWindow
+from plumbline.clock import MonotonicClock, monotonic
 from plumbline.errors import RateExceeded
 
 RETRY_SECONDS: Final = 1
@@ -14,14 +12,13 @@ RETRY_SECONDS: Final = 1
 class Rates:
     """Counts requests by key."""
 
-    def __init__(self, requests_per_second: int) -> None:
-        self._item = RateLimitItemPerSecond(requests_per_second)
-        self._limiter = MovingWindowRateLimiter(MemoryStorage())
+    def __init__(self, requests_per_second: int, clock: MonotonicClock = monotonic) -> None:
+        self._window = MovingWindow(requests_per_second, 1.0, clock)
 
     def take(self, key_name: str) -> None:
         """Count one request. Raises RateExceeded."""
-        if not self._limiter.hit(self._item, key_name):
+        if not self._window.take(key_name):
             raise RateExceeded(
-                f"API key {key_name} was used more than {self._item.amount} times within a second: nothing was "
+                f"API key {key_name} was used more than {self._window.most} times within a second: nothing was "
                 f"written, try again after {RETRY_SECONDS} s"
             )

@@ -200,6 +200,7 @@ def _run(given: "Settings", night: "Night", hooks: "Hooks") -> "tuple[Manifest, 
     import hashlib
 
     from observe.metrics import Metrics
+    from plumbline.clock import monotonic
     from plumbline.errors import PlumblineError
     from retrain.manifest import name_of
     from retrain.night import steps_of
@@ -219,7 +220,7 @@ def _run(given: "Settings", night: "Night", hooks: "Hooks") -> "tuple[Manifest, 
     server = metrics.serve(given.metrics_host, given.metrics_port)
     try:
         with _bars() as bars:
-            in_sql = InSql(night.engine, str(night.tensorboard(name)), time.monotonic)
+            in_sql = InSql(night.engine, str(night.tensorboard(name)), monotonic)
             watch = Together(Log(), in_sql, InMetrics(metrics, night.root / "metrics.prom"), bars)
             runner = Runner(run, steps_of(night), watch, now_us=now_us, stopped=stopping)
             stopping.watch(runner)

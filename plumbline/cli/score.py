@@ -14,6 +14,7 @@ def score(
 ) -> None:
     """Score transactions: stand by, lead when no other scorer does; runs until SIGTERM or Ctrl-C."""
     from observe.metrics import Metrics
+    from plumbline.clock import monotonic
     from plumbline.settings import load
     from serving.channel_tls import channel_credentials
     from serving.client import ModelClient
@@ -46,7 +47,7 @@ def score(
                 snapshot_every_transactions=settings.snapshot_every_transactions,
                 remembered_transactions=settings.remembered_transactions,
             )
-            run(scoring, Model(client, now_us), metrics, now_us, stop, announce)
+            run(scoring, Model(client, monotonic), metrics, now_us, stop, announce)
     finally:
         if server is not None:
             server.shutdown()

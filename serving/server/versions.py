@@ -15,6 +15,7 @@ from typing import Final
 
 import structlog
 
+from plumbline.clock import MonotonicClock, monotonic
 from serving.server.config import Policy
 from serving.server.model import Model
 from serving.server.status import Code, StatusError
@@ -104,7 +105,7 @@ class Versions:
         load: Callable[[Path, int], Model],
         policy: Policy = Policy(),
         retries: Retries = Retries(),
-        monotonic: Callable[[], float] = time.monotonic,
+        monotonic: MonotonicClock = monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.name = name

@@ -53,7 +53,7 @@ def served(models):
     from training.evaluate import load_version
     from training.in_process import InProcess
 
-    return Model(InProcess(load_version(models / "plumbline" / "1")), Clock())
+    return Model(InProcess(load_version(models / "plumbline" / "1")), Clock().monotonic)
 
 
 @pytest.fixture(scope="module")

@@ -19,7 +19,7 @@ from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Rejec
 from plumbline.policy import DEFAULT_POLICY
 from streaming.batch import Batch, process
 from streaming.known import Known
-from streaming.model import PAUSE_MOST_US
+from streaming.model import PAUSE_MOST_SECONDS
 from streaming.shadows import Shadows, journaled
 from streaming.state import State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, effects_of, fake_model, payment, raw, scores_of, told
@@ -100,7 +100,7 @@ def whole_story(steps=None, during=lambda number, client: None):
     if steps is None:
         steps = [None, assign("beside", 1, 2), assign("nobody", 9), assign("switch", 2, 1), assign("alone", 2)]
     for number, control in enumerate(steps):
-        clock.now_us += PAUSE_MOST_US
+        clock.passes(PAUSE_MOST_SECONDS)
         during(number, client)
         paid = [raw(payment(n)) for n in range(number * 40, number * 40 + 40)]
         said = [raw(told(number, number * 40 - 5))] if number else []

@@ -147,7 +147,7 @@ def decided(trained, server, live, tmp_path_factory):
         reports = trained.archive.labels(since_us=LIVE).to_pylist()
         found = [ControlApplied(policy=state.policy, source=None, journaled_at=NOW)]
         with ModelClient(server.target, "plumbline", 60_000) as client:
-            model = Model(client, Clock())
+            model = Model(client, Clock().monotonic)
             for begin in range(0, len(live), 500):
                 come = live[begin : begin + 500]
                 due = [each for each in reports if each["known_at"] <= come[-1].occurred_at]

@@ -79,6 +79,94 @@ def test_no_clock_is_read_in_the_core() -> None:
     assert readers <= SHELLS
 
 
+WALL_CLOCK = re.compile(r"_?(now_us|now_ms|wall)")
+# Where two readings of the wall clock, or one and a stored time, are compared, and what comes of a clock that is set to
+# another time meanwhile. Pauses, rounds, deadlines and rates count on `plumbline.clock.monotonic` alone.
+COMPARED_WALL_CLOCK = {
+    "app/languages.py": "words on a page: a time of the future is shown as just now",
+    "app/liveness.py": "clamped by what was seen on the monotonic clock",
+    "app/recomputed.py": "for how long a page asks by itself whether its answer has come; Reload asks at any time",
+    "archive/columns.py": "a payment of the future is refused",
+    "archive/rules.py": "a payment of the future is refused",
+    "audit/counting.py": "how long the oldest message has waited",
+    "audit/watching.py": "a gauge: how far behind the journal",
+    "plumbline/cli/retrain.py": "a cut-off in the future is refused",
+    "plumbline/label.py": "a label of the future is refused",
+    "plumbline/transaction.py": "a payment of the future is refused",
+    "release/carrying.py": "an approval expires after three days: an hour early or late",
+    "release/guard.py": "a gauge: how far behind the journal",
+    "release/incidents.py": "the journal's time, which never goes back",
+    "release/judging.py": "the journal's time, which never goes back",
+    "release/windows.py": "the journal's time, which never goes back",
+    "retrain/pruning.py": "runs are removed after 400 days: an hour early or late, and never the newest",
+    "serving/server/versions.py": "a folder that seems old is loaded at the first look, else at the second",
+    "store/models.py": "a request expires after three days: an hour early or late",
+    "store/overview.py": "figures of the last minutes, on a page",
+    "streaming/play.py": "a payment of the future is not sent",
+}
+
+
+def parts(node: ast.AST) -> Iterator[ast.AST]:
+    """The parts of an expression, but for what is handed to functions that may do with it what they like."""
+    yield node
+    for child in ast.iter_child_nodes(node):
+        if not isinstance(node, ast.Call) or getattr(node.func, "id", "") in {"min", "max", "abs", "int", "round"}:
+            yield from parts(child)
+
+
+def reads_wall_clock(expression: ast.AST, readings: set[str]) -> bool:
+    """Whether a reading of the wall clock is part of an expression; readings: names of variables that hold one."""
+    for part in parts(expression):
+        read = part.func if isinstance(part, ast.Call) else part
+        name = getattr(read, "attr", getattr(read, "id", ""))
+        if WALL_CLOCK.fullmatch(name) or name in readings or (isinstance(part, ast.Call) and name == "now"):
+            return True
+    return False
+
+
+def compares_wall_clock(tree: ast.AST) -> bool:
+    """Whether a reading of the wall clock is compared with another time, or another time taken from it."""
+    readings: set[str] = set()
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Assign) and reads_wall_clock(node.value, set()):
+            readings |= {target.id for target in node.targets if isinstance(target, ast.Name)}
+    orders = ast.Lt | ast.LtE | ast.Gt | ast.GtE
+    return any(
+        reads_wall_clock(node, readings)
+        for node in ast.walk(tree)
+        if (isinstance(node, ast.Compare) and isinstance(node.ops[0], orders))
+        or (isinstance(node, ast.BinOp) and isinstance(node.op, ast.Sub))
+    )
+
+
+def test_nothing_is_due_by_the_wall_clock() -> None:
+    found = {
+        str(path.relative_to(ROOT))
+        for path in sources(*PACKAGES)
+        if compares_wall_clock(ast.parse(path.read_text(encoding="utf-8")))
+    }
+    assert found == set(COMPARED_WALL_CLOCK), "say what a step of the clock does there, or count on the monotonic one"
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("if self._now_us() >= self._look_us: pass", True),
+        ("waited = ledger.now() - heard_at", True),
+        ("old = row.updated_at < now_us - LIMIT", True),
+        ("now = self._now_us()\nif now > due: pass", True),
+        ("seconds = now_us // 1_000_000\nrecent = Tally.second >= seconds", True),
+        ("if self._monotonic() >= due: pass", False),
+        ("now = time.monotonic()\nif now >= due: pass", False),
+        ("silent = age_seconds(row.updated_at, now_us) > LIMIT", False),
+        ("row.updated_at = now_us()", False),
+        ("until = now_us + PAUSE_US", False),
+    ],
+)
+def test_a_comparison_with_the_wall_clock_is_found(source: str, found: bool) -> None:
+    assert compares_wall_clock(ast.parse(source)) is found
+
+
 def test_no_chance_without_a_seed_in_any_package() -> None:
     assert [str(path) for path in sources(*PACKAGES) if CHANCE.search(path.read_text(encoding="utf-8"))] == []
 

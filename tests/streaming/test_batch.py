@@ -22,7 +22,7 @@ from streaming.batch import Batch, Message, model_columns, process
 from streaming.counts import Counts
 from streaming.deciding import REASONS_MOST
 from streaming.known import Known
-from streaming.model import PAUSE_FIRST_US, PAUSE_MOST_US
+from streaming.model import PAUSE_FIRST_SECONDS, PAUSE_MOST_SECONDS
 from streaming.snapshot import freeze
 from streaming.state import CaughtUp, State
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw, scores_of, told
@@ -264,7 +264,7 @@ def test_a_decision_stands_without_its_explanation(scene, fault):
     Counts(metrics).took(Batch(entries=[decision]), 0.0)
     assert metrics.registry.get_sample_value("plumbline_not_explained_total") == 1
     scene.client.mute, scene.client.features = False, len(FEATURE_NAMES)
-    scene.clock.now_us += PAUSE_FIRST_US
+    scene.clock.passes(PAUSE_FIRST_SECONDS)
     (decision,) = scene.pay(2)
     assert {each.kind for each in decision.reasons} == {"feature"}
     Counts(metrics).took(Batch(entries=[decision]), 0.0)
@@ -283,10 +283,10 @@ def test_without_a_model_everything_goes_to_review_and_rules_still_decline(scene
 def test_a_model_of_another_declaration_is_never_believed(scene):
     scene.client.fingerprints = {1: "0" * 16}
     assert scene.pay(1)[0].scores == ()
-    scene.clock.now_us += PAUSE_MOST_US
+    scene.clock.passes(PAUSE_MOST_SECONDS)
     assert scene.pay(2)[0].reasons == (MODEL_UNAVAILABLE,)
     scene.client.version = 2
-    scene.clock.now_us += PAUSE_MOST_US
+    scene.clock.passes(PAUSE_MOST_SECONDS)
     assert scene.pay(3)[0].scores[0].model_version == 2
 
 
@@ -306,23 +306,23 @@ def test_after_a_failure_the_model_is_left_alone_longer_and_longer_and_then_foun
     for _ in range(8):
         number += 1
         scene.pay(number)
-        asked, begun = sum(scene.client.calls.values()), scene.clock.now_us
+        asked, begun = sum(scene.client.calls.values()), scene.clock.monotonic()
         while sum(scene.client.calls.values()) == asked:
-            scene.clock.now_us += PAUSE_FIRST_US
+            scene.clock.passes(PAUSE_FIRST_SECONDS)
             number += 1
             (entry,) = scene.pay(number)
             assert entry.reasons == (MODEL_UNAVAILABLE,)
-        pauses.append(scene.clock.now_us - begun)
-        scene.clock.now_us += PAUSE_MOST_US
-    assert pauses[0] <= 2 * PAUSE_FIRST_US
+        pauses.append(round(scene.clock.monotonic() - begun, 3))
+        scene.clock.passes(PAUSE_MOST_SECONDS)
+    assert pauses[0] <= 2 * PAUSE_FIRST_SECONDS
     assert pauses == sorted(pauses)
-    assert pauses[-1] == PAUSE_MOST_US
+    assert pauses[-1] == PAUSE_MOST_SECONDS
     scene.client.down = False
     assert scene.pay(1000)[0].scores
     scene.client.down = True
     scene.pay(1001)
     scene.client.down = False
-    scene.clock.now_us += PAUSE_FIRST_US
+    scene.clock.passes(PAUSE_FIRST_SECONDS)
     assert scene.pay(1002)[0].scores, "an answer ends the long pauses"
 
 

@@ -19,7 +19,7 @@ from plumbline.policy import DEFAULT_POLICY
 from streaming.arrivals import arrivals
 from streaming.batch import Batch, process
 from streaming.known import Known
-from streaming.model import LOOK_US
+from streaming.model import LOOK_SECONDS
 from streaming.shadows import Shadows, journaled
 from streaming.snapshot import freeze, read, write
 from streaming.state import CaughtUp, State
@@ -266,7 +266,7 @@ def test_a_newer_version_of_another_declaration_waits_until_it_is_assigned():
     leader.client.declarations = {}
     leader.take(payments=5)
     leader.client.declarations = {2: WIDER}  # it is served from now on, beside version 1
-    leader.clock.now_us += LOOK_US
+    leader.clock.passes(LOOK_SECONDS)
     decisions = leader.take(payments=5)
     assert [[score.model_version for score in each.scores] for each in decisions] == [[1]] * 5
     leader.client.absent = {1}

@@ -14,7 +14,7 @@ from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome
 from plumbline.journal import Answered, Rejected
 from plumbline.policy import Policy
 from streaming.batch import model_columns
-from streaming.model import PAUSE_FIRST_US
+from streaming.model import PAUSE_FIRST_SECONDS
 from tests.fakes import scores_of
 from tests.streaming.test_declarations import NEW, OLD, WIDER, Leader
 
@@ -140,7 +140,7 @@ def test_an_arm_that_hangs_is_waited_for_no_longer_than_the_deadline_and_then_re
         assert answered.micros == 0
     finally:
         leader.client.held.pop(3).set()
-    leader.clock.now_us += PAUSE_FIRST_US
+    leader.clock.passes(PAUSE_FIRST_SECONDS)
     assert leader.pay_of(["a"])[-1].route == "canary"
 
 

@@ -13,7 +13,7 @@ from plumbline.decision import Decision
 from plumbline.journal import Answered, AssignmentApplied
 from streaming import shadows as module
 from streaming.known import Known
-from streaming.model import PAUSE_MOST_US
+from streaming.model import PAUSE_MOST_SECONDS
 from streaming.shadows import Shadows, ask_again
 from streaming.snapshot import freeze, read, write
 from streaming.state import CaughtUp, State
@@ -76,7 +76,7 @@ def test_whatever_happens_every_decision_has_each_shadows_answer_exactly_once(st
             leader.rest()
         else:
             leader.client.absent = how
-            leader.clock.now_us += PAUSE_MOST_US
+            leader.clock.passes(PAUSE_MOST_SECONDS)
     leader.rest()
     assert shadowed(leader.journal) == owed(leader.journal)
     assert not leader.state.awaited
