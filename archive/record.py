@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import Literal
 
 MessageState = Literal["here", "gone", "never", "none"]
-"""`here`: its bytes are known; `gone`: nobody keeps them any longer; `never`: its topic holds its neighbours and not
-it; `none`: the entry answers no message (the policy that a first start brings along)."""
+"""`here`: its bytes are known; `gone`: nobody keeps them any longer, or the broker holds them damaged; `never`: its
+topic holds its neighbours and not it; `none`: the entry answers no message (the policy of a first start)."""
 
 
 @dataclass(frozen=True, slots=True)

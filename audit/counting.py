@@ -34,6 +34,7 @@ from audit.provenance import named, tag
 from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
 from plumbline.journal import ControlApplied, Entry
+from plumbline.message import Damaged
 from plumbline.names import Topic
 from store.engine import transaction
 from store.watch import ledger_sequence, rows_between, sequences_between, stored_before
@@ -173,7 +174,8 @@ class Counting:
         self._journal = TopicPartition(prefix + Topic.DECISIONS.value, 0)
         self._doubtful: set[Place] = set()
         with ExitStack() as stack:
-            self._looking = stack.enter_context(closing(open_reader(bootstrap, [], most_records=COUNTED_MOST)))
+            looking = open_reader(bootstrap, [], most_records=COUNTED_MOST, damaged=True)
+            self._looking = stack.enter_context(closing(looking))
             self._open = stack.pop_all()
 
     def close(self) -> None:
@@ -270,6 +272,9 @@ class Counting:
             while kept.letters_next < end:
                 stop = min(end, kept.letters_next + COUNTED_MOST)
                 for record in _records(self._looking, self._letters_topic, kept.letters_next, stop):
+                    if isinstance(record.value, Damaged):
+                        deleted = True  # nobody can read it any more; which one it was, the next letter says
+                        continue
                     source = msgspec.json.decode(record.value, type=_Letter).source
                     place = (source.topic, source.partition, source.offset)
                     if deleted and place in kept.unwritten:
@@ -284,12 +289,8 @@ class Counting:
         # Both are written in one transaction, but a reader may see one topic's part a moment before the other's.
         open_places = {*kept.unwritten, *kept.unanswered}
         doubtful, self._doubtful = self._doubtful & open_places, open_places
-        return Letters(
-            kept.letters,
-            len(doubtful.intersection(kept.unanswered)),
-            len(doubtful.intersection(kept.unwritten)),
-            kept.letters_gone,
-        )
+        halves = (len(doubtful.intersection(each)) for each in (kept.unanswered, kept.unwritten))
+        return Letters(kept.letters, *halves, kept.letters_gone)
 
     def _forget(self, count: int) -> None:
         self.kept.letters_gone += count

@@ -29,6 +29,7 @@ from plumbline.journal import Answered, AssignmentApplied, Conflict, ControlAppl
 from plumbline.label import Label
 from plumbline.names import Topic
 from plumbline.policy import Policy
+from plumbline.times import DAY_US
 from plumbline.transaction import Transaction
 from streaming.arrivals import arrivals
 from streaming.known import IDENTICAL, NEW
@@ -142,7 +143,8 @@ class Intake:
             return each
         if record.topic:
             self.state.positions[record.topic, record.partition] = record.offset + 1
-        if record.message is None:
+        if record.message is None or (isinstance(entry, Rejected) and entry.kind == "unprocessable"):
+            # What ended the scorer's own code cannot be seen in the message: the journal says.
             each.body, each.error = _journaled(entry)
         else:
             try:
@@ -156,13 +158,13 @@ class Intake:
         return each
 
     def _parsed(self, record: Record, entry: Entry | None) -> Body:
-        now_us = record.appended_at_ms * 1000 if entry is None else _time(entry)
+        now_us, oldest_us = _judged_by(record, entry)
         raw = record.message or b""
         if record.topic == self._prefix + Topic.LABELS.value:
-            return labels.parse(raw, now_us)
+            return labels.parse(raw, now_us, oldest_us)
         if record.topic == self._prefix + Topic.CONTROL.value:
             return control.parse(raw, patterns=isinstance(entry, ControlApplied))
-        return transactions.parse(raw, now_us)
+        return transactions.parse(raw, now_us, oldest_us)
 
     def _admit(self, run: Sequence[Judged], rows: list[Transaction | LabelApplied]) -> None:
         bodies = [each.body for each in run if isinstance(each.body, Transaction)]
@@ -243,7 +245,8 @@ def _compared(each: Judged) -> Iterator[Difference]:
     if record.message is not None and was is not None and each.body is not None:
         for name, journaled, parsed in fields_differing(was, each.body):
             yield _difference(each, "transaction", name, journaled, parsed)
-    if isinstance(entry, Rejected) and each.error and entry.error != each.error:
+    told_alike = isinstance(entry, Rejected) and entry.max_age_days is not None  # earlier releases had other words
+    if isinstance(entry, Rejected) and told_alike and each.error and entry.error != each.error:
         yield _difference(each, "transaction", "error", entry.error, each.error)
     if (words := _words(entry)) != each.became:
         yield _difference(each, "intake", "entry", words, each.became)
@@ -285,9 +288,22 @@ def _account(entry: Entry | None) -> str:
     return entry.account_id if isinstance(entry, LabelApplied) else ""
 
 
-def _time(entry: Entry) -> int:
-    """The scorer's clock when it read the message, microseconds."""
-    return entry.decided_at if isinstance(entry, Decision) else entry.journaled_at
+def _judged_by(record: Record, entry: Entry | None) -> tuple[int, int]:
+    """When the message came, and the oldest time that was accepted then, microseconds since 1970 UTC.
+
+    What was accepted does not say how old it might have been; entries of releases that judged by their own clock are
+    judged by it again.
+    """
+    if entry is None:
+        return record.appended_at_ms * 1000, 0
+    if isinstance(entry, Rejected):
+        if entry.max_age_days is None:
+            return entry.journaled_at, 0
+        appended_us = entry.source.appended_at_ms * 1000
+        return appended_us, appended_us - entry.max_age_days * DAY_US
+    clock_us = entry.decided_at if isinstance(entry, Decision) else entry.journaled_at
+    appended_us = entry.source.appended_at_ms * 1000 if entry.source is not None else 0
+    return max(clock_us, appended_us), 0
 
 
 def _decoded(record: Record) -> Entry:

@@ -24,6 +24,7 @@ from plumbline import transaction as transactions
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Score
 from plumbline.errors import FingerprintMismatch, Invalid, Refused
+from plumbline.message import Damaged
 from plumbline.policy import Policy, decide
 from plumbline.transaction import Transaction
 from streaming.deciding import strongest
@@ -142,11 +143,12 @@ def _raw(bootstrap: str, decision: Decision) -> bytes | None:
     partition = TopicPartition(source.topic, source.partition)
     if end_offsets(bootstrap, [source.topic]).get(partition, 0) <= source.offset:
         return None
-    consumer = reader(bootstrap, {partition: source.offset}, most_records=1)
+    consumer = reader(bootstrap, {partition: source.offset}, most_records=1, damaged=True)
     try:
         for _ in range(RAW_POLLS):
             for record in consumer.poll(timeout_ms=500).get(partition, []):
-                found: bytes | None = record.value if record.offset == source.offset else None
+                known = record.offset == source.offset and not isinstance(record.value, Damaged)
+                found: bytes | None = record.value if known else None
                 return found
     except OffsetOutOfRangeError:
         return None
@@ -157,7 +159,7 @@ def _raw(bootstrap: str, decision: Decision) -> bytes | None:
 
 def _parsed(raw: bytes, decision: Decision) -> Transaction | None:
     try:
-        return transactions.parse(raw, decision.decided_at)
+        return transactions.parse(raw, max(decision.decided_at, decision.source.appended_at_ms * 1000))
     except Invalid:
         return None
 

@@ -62,6 +62,7 @@ def measure(folder: Path, rates: list[int], seconds: float, deadline_ms: int, da
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         environ["PLUMBLINE_API_REQUESTS_PER_SECOND"] = "100000"
         step(environ, "topics", "--json")
         step(environ, "migrate", "--json")

@@ -23,6 +23,7 @@ from plumbline.journal import (
     LabelApplied,
     Rejected,
 )
+from plumbline.message import digest_of, start_of
 from plumbline.names import Topic
 from streaming.known import Known
 from streaming.state import State
@@ -133,13 +134,18 @@ def _check_identities(
 def _check_letters(
     findings: Findings, entries: Sequence[tuple[int, Entry]], letters: Sequence[DeadLetter], taken: dict[Place, bytes]
 ) -> None:
-    """What was rejected has its dead letter, once, with the message's very bytes."""
+    """What was rejected has its dead letter, once, with the message's very bytes, or their start and their digest."""
     wanted = [place(entry.source) for _, entry in entries if isinstance(entry, Rejected)]
     found = [place(each.source) for each in letters]
     findings.add("lost", (f"{each} was rejected without a dead letter" for each in set(wanted) - set(found)))
     findings.add("doubled", (f"{each} has {n} dead letters" for each, n in Counter(found).items() if n > 1))
     findings.add("doubled", (f"{each} has a dead letter and no entry" for each in set(found) - set(wanted)))
-    other = (each for each in letters if taken.get(place(each.source), each.raw) != each.raw)
+    other = (
+        each
+        for each in letters
+        if (raw := taken.get(place(each.source))) is not None
+        and (start_of(raw), digest_of(raw)) != (each.raw, each.raw_sha256)
+    )
     findings.add("lost", (f"{place(each.source)}: its dead letter holds other bytes" for each in other))
 
 

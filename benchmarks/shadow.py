@@ -66,6 +66,7 @@ def measure(folder: Path, count: int, rounds: int, data: Path | None) -> dict[st
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         step(environ, "topics", "--json")
         serve = part(stack, "serve", environ, folder, "--model-base-path", str(models), "--port", "0", "--no-rest",
                      "--keep-versions", "2", "--json-ready")  # fmt: skip

@@ -52,6 +52,7 @@ class Site:
             subprocess.run(made, check=True, capture_output=True)
         self.start("broker")
         self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
+        self.environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         self.environ["PLUMBLINE_TRANSACTIONS_PARTITIONS"] = str(PARTITIONS)
         step(self.environ, "topics", "--json")
         step(self.environ, "migrate", "--json")

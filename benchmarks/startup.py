@@ -46,6 +46,7 @@ def measure(folder: Path, rounds: int) -> dict[str, float]:
     step(environ, "migrate", "--json")
     with LocalBroker(folder) as broker:
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         step(environ, "topics", "--json")
         _ready(folder, environ, "score", ["score", "--json"], {"state": "leading"})  # compiles what is compiled once
         scorer = [_ready(folder, environ, "score", ["score", "--json"], {"state": "leading"}) for _ in range(rounds)]

@@ -84,6 +84,7 @@ def measure(folder: Path, count: int, rounds: int, latency_seconds: float, data:
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
+        environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         step(environ, "topics", "--json")
         serve = part(stack, "serve", environ, folder, "--model-base-path", str(models), "--port", "0", "--no-rest",
                       "--json-ready")  # fmt: skip

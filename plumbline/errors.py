@@ -13,6 +13,9 @@ import datetime
 from typing import Any
 
 SHOWN_CHARACTERS = 80
+SUBJECT_MAX_CHARACTERS = 500
+ALLOWED_MAX_CHARACTERS = 8000
+"""An error about a message is journaled with it: so long at most, whatever the message holds."""
 
 
 def shown(value: object) -> str:
@@ -21,8 +24,20 @@ def shown(value: object) -> str:
     >>> shown("x" * 200)[-3:]
     '...'
     """
-    text = repr(value)
-    return text if len(text) <= SHOWN_CHARACTERS else text[: SHOWN_CHARACTERS - 3] + "..."
+    try:
+        text = repr(value)
+    except (RecursionError, ValueError):  # nested too deeply, or an integer of more digits than Python prints
+        text = f"<a value of type {type(value).__name__} that cannot be printed>"
+    return cut(text, SHOWN_CHARACTERS)
+
+
+def cut(text: str, most: int) -> str:
+    """The text, or its beginning with an ellipsis where it is longer than `most` characters.
+
+    >>> cut("abcdef", 5), cut("abcde", 5)
+    ('ab...', 'abcde')
+    """
+    return text if len(text) <= most else text[: most - 3] + "..."
 
 
 class PlumblineError(Exception):
@@ -30,14 +45,17 @@ class PlumblineError(Exception):
 
 
 class Invalid(PlumblineError, ValueError):
-    """Input that can never be accepted: which field, which value, what was allowed."""
+    """Input that can never be accepted: which field, which value, what was allowed.
+
+    Its text is at most some 9,000 characters long, whatever the input was.
+    """
 
     def __init__(self, subject: str, field: str, value: Any, allowed: str) -> None:
-        self.subject = subject
-        self.field = field
+        self.subject = cut(subject, SUBJECT_MAX_CHARACTERS)
+        self.field = cut(field, SUBJECT_MAX_CHARACTERS)
         self.value = value
-        self.allowed = allowed
-        super().__init__(f"{subject}: {field} is {shown(value)}: expected {allowed}")
+        self.allowed = cut(allowed, ALLOWED_MAX_CHARACTERS)
+        super().__init__(f"{self.subject}: {self.field} is {shown(value)}: expected {self.allowed}")
 
 
 class InvalidTransaction(Invalid):
@@ -50,6 +68,14 @@ class InvalidLabel(Invalid):
 
 class InvalidControl(Invalid):
     """A message on `control` that is neither a policy nor an assignment."""
+
+
+class UnreadableMessage(Invalid):
+    """A message whose batch the broker holds damaged, or compressed by a codec that nobody knows."""
+
+
+class UnprocessableMessage(Invalid):
+    """A message that ended the scorer's own code twice, and alone the second time; others are decided meanwhile."""
 
 
 class InvalidSetting(Invalid):

@@ -13,7 +13,7 @@ journal alone. What the scorer adds by itself has no source:
 `Answered`        how a model version answered, while an assignment has arms or shadows, and a shadow's scores.
 """
 
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -34,11 +34,18 @@ class Conflict(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
 
 class Rejected(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="rejected"):
-    """A message that went to the dead-letter topic, and why."""
+    """A message that went to the dead-letter topic, and why.
+
+    kind `invalid`: its content is wrong; `unreadable`: its batch is damaged at the broker; `unprocessable`: it ended
+    the scorer's own code twice. max_age_days: the setting by which its times were judged, counted back from
+    `source.appended_at_ms`; None in entries of releases that had no such setting.
+    """
 
     source: Source
     error: str
     journaled_at: int
+    kind: Literal["invalid", "unreadable", "unprocessable"] = "invalid"
+    max_age_days: int | None = None
 
 
 class LabelApplied(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="label"):
@@ -118,7 +125,11 @@ def decode(raw: bytes) -> Entry:
 
 
 class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """A record of `transactions.dead-letter`: the raw bytes (base64 in JSON), why, and where they came from."""
+    """A record of `transactions.dead-letter`: the first 4,096 bytes (base64 in JSON), why, and where they came from.
+
+    raw_length, raw_sha256: of all the message's bytes, or of its batch where that is damaged; 0 and empty in letters of
+    earlier releases, whose `raw` is the whole message.
+    """
 
     raw: bytes
     error: str
@@ -126,3 +137,9 @@ class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     allowed: str
     source: Source
     rejected_at: int
+    raw_length: int = 0
+    raw_sha256: str = ""
+
+
+ENTRY_MAX_BYTES: Final = 1_048_000
+"""Of the 1,048,588 bytes that a topic takes by Kafka's default, batch, record and key use fewer than 500."""

@@ -7,7 +7,8 @@ from msgspec import Meta
 
 from plumbline.errors import InvalidLabel
 from plumbline.refusal import explained, repeated_field
-from plumbline.transaction import AHEAD_MAX_US, Id, TimeUs
+from plumbline.times import require_plausible
+from plumbline.transaction import Id, TimeUs
 
 Verdict = Literal["fraud", "genuine", "unsure"]
 """`unsure` is kept and shown, and neither reaches history nor trains a model."""
@@ -33,10 +34,11 @@ class Label(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
 _decoder = msgspec.json.Decoder(Label)
 
 
-def parse(raw: bytes, now_us: int) -> Label:
+def parse(raw: bytes, now_us: int, oldest_us: int = 0) -> Label:
     """The Label in a message's bytes.
 
-    raw: UTF-8 JSON object of at most 12,288 bytes; now_us: our clock, microseconds since 1970 UTC.
+    raw: UTF-8 JSON object of at most 12,288 bytes; now_us: when it came, microseconds since 1970 UTC; oldest_us: the
+    earliest `known_at` that is accepted.
     Raises InvalidLabel, which names the field, its value and what was allowed.
     """
     if len(raw) > LABEL_MAX_BYTES:
@@ -47,11 +49,5 @@ def parse(raw: bytes, now_us: int) -> Label:
         raise explained(InvalidLabel, "label", Label, raw, error) from None
     if repeated := repeated_field(raw):
         raise InvalidLabel(f"label {label.label_id}", repeated[0], repeated[1], "this field once")
-    if label.known_at > now_us + AHEAD_MAX_US:
-        raise InvalidLabel(
-            f"label {label.label_id}",
-            "known_at",
-            label.known_at,
-            f"a time at most one day ahead of now ({now_us})",
-        )
+    require_plausible(InvalidLabel, f"label {label.label_id}", "known_at", label.known_at, now_us, oldest_us)
     return label

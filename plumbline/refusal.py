@@ -13,6 +13,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from plumbline.errors import Invalid, shown
+from plumbline.times import with_hint
 
 InvalidKind = TypeVar("InvalidKind", bound=Invalid)
 Struct = TypeVar("Struct", bound=msgspec.Struct)
@@ -49,7 +50,7 @@ def explained(
         )
         return kind(subject, "record", raw, f"{sort} ({reason})")
     allowed = _allowed(struct).get(field, "JSON in UTF-8: text without control characters, and no NaN or Infinity")
-    return kind(subject, _field(field), body[field], allowed)
+    return kind(subject, _field(field), body[field], with_hint(field, body[field], allowed))
 
 
 def decoded(

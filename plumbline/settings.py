@@ -15,6 +15,7 @@ import msgspec
 from msgspec import Meta
 
 from plumbline.errors import InvalidSetting
+from plumbline.times import ANY_AGE_DAYS, MAX_AGE_DAYS
 
 PREFIX = "PLUMBLINE_"
 
@@ -99,6 +100,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         int,
         Meta(ge=1024, description="Newest transactions whose ids are remembered, to know duplicates and their labels."),
     ] = 4_000_000
+
+    message_max_age_days: Annotated[
+        int,
+        Meta(
+            ge=1, le=ANY_AGE_DAYS,
+            description="A time further before the message came is refused, such as seconds taken for microseconds.",
+        ),
+    ] = MAX_AGE_DAYS  # fmt: skip
 
     watch_one_in: Annotated[
         int, Meta(ge=1, description="One account in so many is audited all the time by `plumbline watch`; 1: all.")

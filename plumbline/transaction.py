@@ -9,18 +9,18 @@ from typing import Annotated, Final
 import msgspec
 from msgspec import Meta
 
+from plumbline import times
 from plumbline.codes import Channel, Country, Currency
 from plumbline.errors import InvalidTransaction
 from plumbline.refusal import explained, repeated_field
+from plumbline.times import require_plausible
 
-SECOND_US: Final = 1_000_000
-DAY_US: Final = 86_400 * SECOND_US
+SECOND_US: Final = times.SECOND_US
+DAY_US: Final = times.DAY_US
+AHEAD_MAX_US: Final = times.AHEAD_MAX_US
 
 AMOUNT_MAX_MINOR: Final = 10**12
 """Ten thousand million of a currency with cents: sums of 9 million such amounts still fit int64."""
-
-AHEAD_MAX_US: Final = DAY_US
-"""How far a platform's clock may run ahead of ours: one day, which also covers a wrong time zone."""
 
 RECORD_MAX_BYTES: Final = 4096
 
@@ -67,10 +67,11 @@ encode = msgspec.json.Encoder().encode
 _QUOTES: Final = 2 * (9 + 7)
 
 
-def parse(raw: bytes, now_us: int) -> Transaction:
+def parse(raw: bytes, now_us: int, oldest_us: int = 0) -> Transaction:
     """The Transaction in a message's bytes.
 
-    raw: UTF-8 JSON object of at most 4,096 bytes; now_us: our clock, microseconds since 1970 UTC.
+    raw: UTF-8 JSON object of at most 4,096 bytes; now_us: when it came, microseconds since 1970 UTC; oldest_us: the
+    earliest `occurred_at` that is accepted.
     Raises InvalidTransaction, which names the field, its value and what was allowed.
     """
     if len(raw) > RECORD_MAX_BYTES:
@@ -81,7 +82,7 @@ def parse(raw: bytes, now_us: int) -> Transaction:
         raise explained(InvalidTransaction, "transaction", Transaction, raw, error) from None
     if not _surely_unrepeated(transaction, raw) and (repeated := repeated_field(raw)):
         raise InvalidTransaction(_subject(transaction), repeated[0], repeated[1], "this field once")
-    check(transaction, now_us)
+    check(transaction, now_us, oldest_us)
     return transaction
 
 
@@ -95,14 +96,14 @@ def _surely_unrepeated(transaction: Transaction, raw: bytes) -> bool:
     return raw.count(b'"') == _QUOTES + device + place and b"\\" not in raw
 
 
-def check(transaction: Transaction, now_us: int) -> None:
-    """The rules that need more than one field or the clock; every maker of a Transaction calls it.
+def check(transaction: Transaction, now_us: int, oldest_us: int = 0) -> None:
+    """The rules that need more than one field or a clock; every maker of a Transaction calls it.
 
-    now_us: our clock, microseconds since 1970 UTC. Raises InvalidTransaction.
+    now_us, oldest_us: as in `parse`. Raises InvalidTransaction.
     """
-    if transaction.occurred_at > now_us + AHEAD_MAX_US:
-        allowed = f"a time at most one day ahead of now ({now_us})"
-        raise InvalidTransaction(_subject(transaction), "occurred_at", transaction.occurred_at, allowed)
+    time_us = transaction.occurred_at
+    if not oldest_us <= time_us <= now_us + AHEAD_MAX_US:
+        require_plausible(InvalidTransaction, _subject(transaction), "occurred_at", time_us, now_us, oldest_us)
     if (transaction.latitude_e6 is None) != (transaction.longitude_e6 is None):
         missing = "latitude_e6" if transaction.latitude_e6 is None else "longitude_e6"
         raise InvalidTransaction(_subject(transaction), missing, None, "both latitude_e6 and longitude_e6, or neither")

@@ -82,12 +82,12 @@ def messages(bootstrap: str, prefix: str, kind: type[Kind]) -> list[tuple[int, K
     partition = TopicPartition(prefix + Topic.CONTROL.value, 0)
     end = end_offsets(bootstrap, [partition.topic])[partition]
     found: list[tuple[int, Kind]] = []
-    with closing(reader(bootstrap, [partition])) as consumer:
+    with closing(reader(bootstrap, [partition], damaged=True)) as consumer:
         while consumer.position(partition) < end:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
                 for record in records:
                     try:
-                        message = control.parse(record.value)
+                        message = control.parse(record.value or b"")
                     except InvalidControl:
                         continue  # the scorer said so already, in the dead-letter topic
                     if isinstance(message, kind):

@@ -28,6 +28,7 @@ from kafka.errors import (
 
 from plumbline.errors import BrokerUnavailable, NotFound
 from plumbline.names import DEAD_LETTER_MAX_BYTES
+from streaming.record_batches import install
 
 log = structlog.get_logger()
 
@@ -97,16 +98,19 @@ def reader(
     *,
     committed_only: bool = True,
     most_records: int = 512,
+    damaged: bool = False,
 ) -> KafkaConsumer:
     """A consumer without a group, over exactly these partitions; it commits nothing.
 
     positions: the next offset of each partition, or partitions alone to start at their beginning; committed_only:
     hide aborted transactions, and what is not committed yet; most_records: limit of one `poll`. An offset that the
-    topic no longer holds raises OffsetOutOfRangeError from `poll` instead of skipping records silently.
+    topic no longer holds raises OffsetOutOfRangeError from `poll` instead of skipping records silently. damaged: give
+    `plumbline.message.Damaged` as the value of messages that cannot be read; `poll` raises JournalRefused otherwise.
     Raises BrokerUnavailable.
     """
     with reaching(bootstrap):
         consumer = KafkaConsumer(**_SHARED, **_reading(bootstrap, committed_only, most_records))
+        install(consumer, damaged=damaged)
         consumer.assign(list(positions))
         if isinstance(positions, Mapping):
             for partition, offset in positions.items():

@@ -19,6 +19,7 @@ from plumbline.errors import Fenced
 from plumbline.journal import AssignmentApplied, ControlApplied
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
+from plumbline.times import MAX_AGE_DAYS
 from streaming.batch import Batch, Message, process
 from streaming.counts import Counts
 from streaming.journaling import Journaling
@@ -51,6 +52,7 @@ class Scoring:
     batch_max_transactions: int
     snapshot_every_transactions: int
     remembered_transactions: int
+    message_max_age_days: int = MAX_AGE_DAYS
 
     def topic(self, topic: Topic) -> str:
         """A topic's name here."""
@@ -162,7 +164,7 @@ class Leader:
             found = [each for name in topics for each in partitions(asked, name)]
             beginnings = asked.beginning_offsets(found)
         positions = {each: self.state.positions.get((each.topic, each.partition), beginnings[each]) for each in found}
-        return reader(self.scoring.bootstrap, positions, most_records=self.scoring.batch_max_transactions)
+        return reader(self.scoring.bootstrap, positions, most_records=self.scoring.batch_max_transactions, damaged=True)
 
     def _take(self, records: dict[TopicPartition, list[Any]]) -> None:
         by_topic: dict[str, list[Message]] = {}
@@ -182,6 +184,7 @@ class Leader:
             transaction=by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()),
             now_us=self.now_us(),
             supply=supply_of(self.scoring, CATCH_UP_ENTRIES),
+            max_age_days=self.scoring.message_max_age_days,
         )
         self.counts.decided(time.perf_counter() - begun)
         self._settle()

@@ -15,6 +15,7 @@ from kafka import KafkaConsumer, TopicPartition
 from archive.record import MessageState, Record
 from plumbline.decision import Source
 from plumbline.errors import JournalRefused, NotFound
+from plumbline.message import Damaged
 from plumbline.names import Topic
 from streaming.kafka import end_offsets, partitions, reaching, reader, resume
 
@@ -67,7 +68,7 @@ class Messages:
     """The source topics, read as far as the journal asks."""
 
     def __init__(self, bootstrap: str, prefix: str, positions: Positions, *, from_beginning: bool) -> None:
-        self._consumer = reader(bootstrap, [])
+        self._consumer = reader(bootstrap, [], damaged=True)
         self._compacted = prefix + Topic.CONTROL.value
         with reaching(bootstrap):
             found = [each for topic in SOURCES for each in _partitions(self._consumer, prefix + topic.value)]
@@ -117,11 +118,13 @@ class Messages:
             waiting = self._waiting.get(partition, deque())
             while waiting and waiting[0].offset < offset:
                 lost = waiting.popleft()
-                raw = lost.value or b""
+                raw = b"" if isinstance(lost.value, Damaged) else lost.value or b""
                 answered.append(Record(each.offset, lost.timestamp, None, topic, number, lost.offset, raw, "here"))
             message, state = None, self._absent(partition, offset)
             if waiting and waiting[0].offset == offset:
                 message, state = waiting.popleft().value or b"", "here"
+                if isinstance(message, Damaged):
+                    message, state = None, "gone"
             self._taken[partition] = max(self._taken.get(partition, 0), offset + 1)
             answered.append(Record(each.offset, each.timestamp, each.value, topic, number, offset, message, state))
         return answered

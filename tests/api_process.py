@@ -15,6 +15,7 @@ from plumbline.settings import load
 from store.engine import open_engine, transaction
 from store.keys import SCOPES, add_key, text_of
 from store.schema import migrate
+from tests.scorer_process import ANY_AGE
 from tests.serving_process import until
 
 PATIENCE_SECONDS = 60.0
@@ -45,7 +46,7 @@ class ApiProcess:
         with log.open("a") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "plumbline.cli.main", "api", "--port=0", "--grpc-port=0", "--json", *options],
-                env=kept | environ, stdout=subprocess.PIPE, stderr=output, text=True, start_new_session=True,
+                env=kept | ANY_AGE | environ, stdout=subprocess.PIPE, stderr=output, text=True, start_new_session=True,
             )  # fmt: skip
         assert self.process.stdout is not None
         said = self.process.stdout.readline()

@@ -17,12 +17,17 @@ from plumbline import journal
 from plumbline.decision import Decision
 from plumbline.journal import DeadLetter
 from plumbline.names import Topic
+from plumbline.times import ANY_AGE_DAYS
 from streaming.kafka import close_producer, idempotent_producer, reader
 from streaming.known import Known
 from streaming.records import present_end
 from streaming.state import State
 
 PATIENCE_SECONDS = 90.0
+
+
+ANY_AGE = {"PLUMBLINE_MESSAGE_MAX_AGE_DAYS": str(ANY_AGE_DAYS)}
+"""Tests send payments of fixed days, which a broker takes in whenever the test runs."""
 
 
 class ScorerProcess:
@@ -36,7 +41,7 @@ class ScorerProcess:
         with log.open("a") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", "plumbline.cli.main", "score", "--json"],
-                env=kept | environ, stdout=subprocess.PIPE, stderr=output, text=True,
+                env=kept | ANY_AGE | environ, stdout=subprocess.PIPE, stderr=output, text=True,
             )  # fmt: skip
         threading.Thread(target=self._listen, daemon=True).start()
 

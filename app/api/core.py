@@ -18,6 +18,7 @@ from app.api.sending import Sending
 from observe.metrics import Metrics
 from plumbline.decision import Outcome
 from plumbline.errors import Busy, NotTaken, PlumblineError, StoreUnavailable, TransactionChanged, TransactionNotFound
+from plumbline.times import DAY_US, MAX_AGE_DAYS
 from plumbline.transaction import Transaction, encode, parse
 
 LOOK_SECONDS = 2.0
@@ -37,8 +38,12 @@ class Decisions:
         *,
         fallback: Outcome,
         callers_max: int,
+        max_age_days: int = MAX_AGE_DAYS,
     ) -> None:
-        """now_us: our clock, microseconds since 1970 UTC; callers_max: more at a time are told to come again."""
+        """now_us: our clock, microseconds since 1970 UTC; callers_max: more at a time are told to come again.
+
+        max_age_days: a transaction that is older is refused here, as the scorer would.
+        """
         if fallback is Outcome.APPROVE:
             raise AssertionError("a failure never approves")
         self._board = board
@@ -46,6 +51,7 @@ class Decisions:
         self._lookup = lookup
         self._metrics = metrics
         self._now_us = now_us
+        self._max_age_us = max_age_days * DAY_US
         self._fallback = fallback
         self._callers = threading.BoundedSemaphore(callers_max)
 
@@ -57,7 +63,8 @@ class Decisions:
         """
         until = time.monotonic() + seconds
         with self._waiting():
-            transaction = parse(raw, self._now_us())
+            now_us = self._now_us()
+            transaction = parse(raw, now_us, now_us - self._max_age_us)
             known, is_new = self._board.claim(transaction)
             if isinstance(known, Waiting):
                 if is_new:

@@ -126,6 +126,7 @@ def assembled(settings: Settings, engine: sa.Engine, now_us: Callable[[], int]) 
             now_us,
             fallback=Outcome(settings.api_fallback),
             callers_max=settings.api_callers_max,
+            max_age_days=settings.message_max_age_days,
         ),
         deadlines=Deadlines(min(settings.api_deadline_ms, settings.api_deadline_max_ms), settings.api_deadline_max_ms),
         metrics=metrics,

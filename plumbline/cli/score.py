@@ -46,6 +46,7 @@ def score(
                 batch_max_transactions=settings.batch_max_transactions,
                 snapshot_every_transactions=settings.snapshot_every_transactions,
                 remembered_transactions=settings.remembered_transactions,
+                message_max_age_days=settings.message_max_age_days,
             )
             run(scoring, Model(client, monotonic), metrics, now_us, stop, announce)
     finally:

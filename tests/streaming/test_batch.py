@@ -1,5 +1,6 @@
 """A micro-batch: every message becomes exactly one entry, a fault never approves, and state is the fold of entries."""
 
+import hashlib
 import itertools
 import struct
 
@@ -15,9 +16,10 @@ from plumbline import journal
 from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
 from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, LabelApplied, Rejected
+from plumbline.message import RAW_MAX_BYTES
 from plumbline.policy import DEFAULT_POLICY, MAX_KNOWN_VERSIONS, Policy, digest
 from plumbline.policy import encode as encode_policy
-from plumbline.transaction import DAY_US
+from plumbline.times import ANY_AGE_DAYS, DAY_US
 from streaming.batch import Batch, Message, model_columns, process
 from streaming.counts import Counts
 from streaming.deciding import REASONS_MOST
@@ -33,7 +35,9 @@ REMEMBERED = 1000
 class Scene:
     """A leader without Kafka: state, model, clock, and messages that get offsets as they come."""
 
-    def __init__(self, remembered: int = REMEMBERED) -> None:
+    def __init__(self, remembered: int = REMEMBERED, max_age_days: int = ANY_AGE_DAYS) -> None:
+        self.max_age_days = max_age_days
+        self.unprocessable = set()
         self.client, self.clock = FakeClient(), Clock()
         self.model = fake_model(self.client, self.clock)
         self.state = State(Known(remembered), policy=DEFAULT_POLICY, sequence=0)
@@ -50,6 +54,8 @@ class Scene:
             label=[self.topics["labels"].message(each) for each in labels],
             transaction=[self.topics["transactions"].message(each) for each in transactions],
             now_us=self.clock(),
+            max_age_days=self.max_age_days,
+            unprocessable=self.unprocessable,
         )
         # As it will be read back.
         entries = [journal.decode(journal.encode(entry)) for entry in batch.entries]
@@ -102,11 +108,37 @@ def test_a_malformed_message_is_set_aside_and_the_stream_goes_on(scene, name):
     assert isinstance(after, Decision)
     assert isinstance(rejected, Rejected)
     (letter,) = scene.letters
-    assert (letter.raw, letter.field, letter.source, letter.rejected_at) == (bad, field, rejected.source, NOW)
+    kept = bad[:RAW_MAX_BYTES]
+    assert (letter.raw, letter.field, letter.source, letter.rejected_at) == (kept, field, rejected.source, NOW)
+    assert (letter.raw_length, letter.raw_sha256) == (len(bad), hashlib.sha256(bad).hexdigest())
     assert letter.source.offset == 1
     assert letter.allowed
     assert letter.allowed in letter.error
     assert field in letter.error
+
+
+@pytest.mark.parametrize("time", [0, NOW // 10**6, NOW // 1000, NOW - 731 * DAY_US])
+def test_a_time_far_before_the_message_came_is_refused_and_one_of_the_same_age_as_the_setting_is_not(time):
+    scene = Scene(max_age_days=730)
+    (rejected,) = scene.pay(1, occurred_at=time)
+    assert isinstance(rejected, Rejected)
+    assert rejected.max_age_days == 730
+    (told_late,) = scene.take(labels=[raw(told(1, 1, known_at=time))])
+    assert isinstance(told_late, Rejected)
+    (accepted,) = scene.pay(1, occurred_at=NOW - 730 * DAY_US)
+    assert isinstance(accepted, Decision)
+
+
+@pytest.mark.parametrize("days", [-2, 2])
+def test_what_is_refused_does_not_depend_on_the_scorers_clock(days):
+    here, there = Scene(max_age_days=730), Scene(max_age_days=730)
+    there.clock.now_us = NOW + days * DAY_US
+    sent = [NOW - 731 * DAY_US, NOW - 729 * DAY_US, NOW, NOW + DAY_US, NOW + DAY_US + 1]
+    rejected = [
+        [isinstance(each, Rejected) for n, time in enumerate(sent) for each in scene.pay(n, occurred_at=time)]
+        for scene in (here, there)
+    ]
+    assert rejected[0] == rejected[1] == [True, False, False, False, True]
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker
 from streaming.parts import start, step
 from tests.declared_model import declared_models
+from tests.scorer_process import ANY_AGE
 from training.files import card_of
 
 PATIENCE_SECONDS = 120.0
@@ -54,6 +55,7 @@ class Bank:
         shutil.copytree(first, self.models)
         self.broker = stack.enter_context(LocalBroker(folder))
         self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
+        self.environ |= ANY_AGE
         self.step("topics")
         self.serve = self.part(
             "serve", "--model-base-path", self.models, "--port", "0", "--no-rest", "--keep-versions", "2",
