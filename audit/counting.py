@@ -289,8 +289,8 @@ class Counting:
         # Both are written in one transaction, but a reader may see one topic's part a moment before the other's.
         open_places = {*kept.unwritten, *kept.unanswered}
         doubtful, self._doubtful = self._doubtful & open_places, open_places
-        halves = (len(doubtful.intersection(each)) for each in (kept.unanswered, kept.unwritten))
-        return Letters(kept.letters, *halves, kept.letters_gone)
+        unanswered, unwritten = (len(doubtful.intersection(each)) for each in (kept.unanswered, kept.unwritten))
+        return Letters(kept.letters, unanswered, unwritten, kept.letters_gone)
 
     def _forget(self, count: int) -> None:
         self.kept.letters_gone += count
