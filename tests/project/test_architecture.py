@@ -83,6 +83,7 @@ WALL_CLOCK = re.compile(r"_?(now_us|now_ms|wall)")
 # Where two readings of the wall clock, or one and a stored time, are compared, and what comes of a clock that is set to
 # another time meanwhile. Pauses, rounds, deadlines and rates count on `plumbline.clock.monotonic` alone.
 COMPARED_WALL_CLOCK = {
+    "app/api/core.py": "a payment of long ago is refused",
     "app/languages.py": "words on a page: a time of the future is shown as just now",
     "app/liveness.py": "clamped by what was seen on the monotonic clock",
     "app/recomputed.py": "for how long a page asks by itself whether its answer has come; Reload asks at any time",
@@ -91,7 +92,7 @@ COMPARED_WALL_CLOCK = {
     "audit/counting.py": "how long the oldest message has waited",
     "audit/watching.py": "a gauge: how far behind the journal",
     "plumbline/cli/retrain.py": "a cut-off in the future is refused",
-    "plumbline/label.py": "a label of the future is refused",
+    "plumbline/times.py": "a payment or label of the future is refused",
     "plumbline/transaction.py": "a payment of the future is refused",
     "release/carrying.py": "an approval expires after three days: an hour early or late",
     "release/guard.py": "a gauge: how far behind the journal",
