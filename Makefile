@@ -35,13 +35,16 @@ static:
 soak: venv ## Kill every process 200 times over 100,000 transactions, check everything, and write a report under var/soak
 	$(BIN)/python -m benchmarks.soak $(SOAK_OPTIONS)
 
+steps: venv ## Try every act at every moment of every process, over a broker in memory: some 20 minutes
+	$(BIN)/python -m benchmarks.steps $(STEPS_OPTIONS)
+
 fast:
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(addprefix --ignore=,$(HEAVY)) $(PYTEST_OPTIONS) tests
 
-bench: venv ## Run every benchmark but the soak; the last line of each is one JSON object
+bench: venv ## Run every benchmark but the soak and the steps; the last line of each is one JSON object
 	@for module in benchmarks/*.py; do \
 	  name=$$(basename $$module .py); \
-	  if [ $$name != soak ] && grep -q '__main__' $$module; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name --json; fi; \
+	  if [ $$name != soak ] && [ $$name != steps ] && grep -q '__main__' $$module; then echo "== $$name"; $(BIN)/python -m benchmarks.$$name --json; fi; \
 	done
 
 venv: .venv/.installed ## Install the locked requirements and Plumbline itself into .venv

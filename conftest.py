@@ -32,7 +32,8 @@ LONG = (
     "test_three_nights.py", "test_scorer_kafka.py", "test_drift_kafka.py", "test_watching.py",
     "test_releases_kafka.py", "test_canary_stream.py", "test_trained_model.py", "test_api_kafka.py",
     "test_carrying_kafka.py", "test_faults_kafka.py", "test_audit.py", "test_analyzed_days.py",
-    "test_ledger_faults.py", "test_beam_runners.py", "test_guard_process.py", "test_point_in_time_in_bulk.py",
+    "test_steps.py", "test_ledger_faults.py", "test_beam_runners.py", "test_guard_process.py",
+    "test_point_in_time_in_bulk.py",
 )  # fmt: skip
 """Files that take a minute or so go first, the longest before all, so that all workers end at about the same time; and
 before any other those that need two devices, which TensorFlow gives them only as long as it has not started."""

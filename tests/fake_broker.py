@@ -1,4 +1,4 @@
-"""An Apache Kafka in memory: partitions, transactions with markers, fencing and groups, as far as Plumbline relies on them.
+"""An Apache Kafka in memory: partitions, transactions with markers, fencing and groups, as Plumbline relies on them.
 
 It holds what a broker holds and does it in one process under one lock, so a test decides what happens between any two
 calls. `tests.fake_kafka` has the clients; tests/streaming/test_fake_kafka.py runs the same cases on a real broker.
@@ -216,13 +216,13 @@ class FakeBroker:
         """A new member of a group."""
         with self.changed:
             member = Member(topics)
-            self.groups.setdefault(group, Group()).members.append(member)
+            self._members(group).append(member)
             return member
 
     def leave(self, group: str, member: Member) -> None:
         """A member that goes, or whose session ran out; the next one is given what it had."""
         with self.changed:
-            members = self.groups[group].members
+            members = self._members(group)
             if member in members:
                 members.remove(member)
             self.changed.notify_all()
@@ -230,13 +230,16 @@ class FakeBroker:
     def expire(self, group: str, member: Member) -> None:
         """A member's silence was longer than its session: it has lost everything, joins again, and is the last."""
         with self.changed:
-            members = self.groups[group].members
+            members = self._members(group)
             if member in members:
                 members.remove(member)
                 members.append(member)
                 member.lost |= member.owned - member.given
                 member.owned, member.given = set(), set()
             self.changed.notify_all()
+
+    def _members(self, group: str) -> list[Member]:
+        return self.groups.setdefault(group, Group()).members
 
     def expire_all(self) -> None:
         """Every member of every group was silent for too long."""
@@ -247,7 +250,7 @@ class FakeBroker:
     def balance(self, group: str) -> None:
         """Give partitions that nobody has to members in their turn; nobody who has one gives it up."""
         with self.changed:
-            members = self.groups[group].members
+            members = self._members(group)
             if not members or not self.gives():
                 return
             topics = {topic for each in members for topic in each.topics}

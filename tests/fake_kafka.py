@@ -1,7 +1,7 @@
 """The kafka-python classes that Plumbline uses, over a `FakeBroker`, with the library's own errors and oddities.
 
-`installed` puts them in place of the library's in every module that makes clients, so all of our own code runs as it is.
-A client finds its broker by the address it is given. Each call that would reach a broker goes through the address'
+`installed` puts them in place of the library's in every module that makes clients, so all of our own code runs as it
+is. A client finds its broker by the address it is given. Each call that would reach a broker goes through the address'
 `call`, which a test may use to act before it, after it, or in its place.
 """
 
@@ -92,6 +92,7 @@ class FakeConsumer:
         self._idle = False
         self._member: Any = None
         self._listener: Any = None
+        self._topics: tuple[str, ...] = ()
         self._fetcher = SimpleNamespace(_next_partition_records=None)
         self._call("new", lambda: None)
 
@@ -202,6 +203,8 @@ class FakeConsumer:
 
     def _poll(self, most: int, seconds: float) -> dict[TopicPartition, list[ConsumerRecord]]:
         with self._broker.changed:
+            if self._topics and self._member is None:
+                self._member = self._broker.join(self.config["group_id"], self._topics)
             if not self._something():
                 self._broker.changed.wait(seconds)
             if self._member is not None:
@@ -241,8 +244,7 @@ class FakeConsumer:
 
     def subscribe(self, topics: Sequence[str], listener: Any) -> None:
         """Join the group at the next poll."""
-        self._listener = listener
-        self._member = self._broker.join(self.config["group_id"], tuple(topics))
+        self._listener, self._topics = listener, tuple(topics)
 
     def _rebalance(self) -> None:
         member = self._member
@@ -253,10 +255,11 @@ class FakeConsumer:
             return  # it joins again before it can be given anything
         self._broker.balance(self.config["group_id"])
         if member.given:
-            given, member.given = member.given, set()
-            for each in given:
+            for each in member.given:
                 self._positions[each] = self._broker.log(each).end
-            self._listener.on_partitions_assigned(sorted(given))
+            self._listener.on_partitions_assigned(sorted(member.given))
+            member.given = set()
+            self._broker.changed.notify_all()
 
     def close(self, **_: Any) -> None:
         """Leave."""
@@ -292,7 +295,7 @@ class _Ended:
 class FakeProducer:
     """`kafka.KafkaProducer` as far as it is used here: idempotent, with or without transactions.
 
-    What is sent is in its log at once; a call that is answered by nobody leaves it in the state the library would be in.
+    What is sent is in its log at once; a call that nobody answers leaves it in the state that the library would be in.
     """
 
     DEFAULT_CONFIG = kafka.KafkaProducer.DEFAULT_CONFIG
@@ -493,7 +496,12 @@ class FakeAdmin:
 
     def delete_topics(self, names: Sequence[str], **_: Any) -> None:
         """Topics and their records go."""
-        self._call("delete_topics", lambda: [self._broker.delete(each) for each in names])
+
+        def act() -> None:
+            for each in names:
+                self._broker.delete(each)
+
+        self._call("delete_topics", act)
 
     def wait_for_topics(self, names: Sequence[str], **_: Any) -> None:
         """They are there at once."""
