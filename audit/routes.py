@@ -39,7 +39,8 @@ class Routes:
         if self.assignment is None:
             return ()
         first = 1 + len(self.assignment.arms)
-        return tuple(zip(self.assignment.shadows, self.fingerprints[first:], strict=True))
+        beside = self.fingerprints[first : first + len(self.assignment.shadows)]
+        return tuple(zip(self.assignment.shadows, beside, strict=True))
 
     def take(self, entry: Entry, account_id: str = "", said: Assignment | None = None) -> list[Told]:
         """What the next entry says otherwise than it should.

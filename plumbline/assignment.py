@@ -9,7 +9,7 @@ import hashlib
 from typing import Annotated, Final, Literal
 
 import msgspec
-from msgspec import Meta
+from msgspec import UNSET, Meta
 
 from plumbline.errors import InvalidControl
 from plumbline.refusal import decoded
@@ -19,6 +19,8 @@ ModelNumber = Annotated[int, Meta(ge=1, le=2**53 - 1, description="A model versi
 
 PER_MILLE: Final = 1000
 ASSIGNMENT_MAX_BYTES: Final = 8192
+READY_MOST: Final = 4
+"""Former champions whose history goes on; it costs what the history of each of their declarations costs."""
 
 NO_ASSIGNMENT: Final = "none"
 """What `replaces` calls the state before the first assignment of all."""
@@ -41,7 +43,9 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     decides: the champion, which has every account that no arm has; arms: of a canary or an experiment (A/B), by `kind`;
     salt: accounts are dealt to arms anew under another one; why: for the readers of the journal; replaces: the name of
     the assignment that must be in force, or this one is refused (empty: any; `none`: there must be none yet), so that a
-    rollback never undoes what it has not judged.
+    rollback never undoes what it has not judged; ready: versions that answer nothing, and whose declarations' history
+    goes on all the same, so that a later assignment may bring them back at once (former champions); left out where
+    there are none.
     """
 
     version: Id
@@ -52,20 +56,32 @@ class Assignment(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_onl
     salt: Annotated[str, Meta(max_length=64)] = ""
     why: Annotated[str, Meta(max_length=500)] = ""
     replaces: Annotated[str, Meta(max_length=64)] = ""
+    ready: Annotated[tuple[ModelNumber, ...], Meta(min_length=1, max_length=READY_MOST)] | msgspec.UnsetType = UNSET
 
     def __post_init__(self) -> None:
         arms = [arm.version for arm in self.arms]
-        if len({self.decides, *arms, *self.shadows}) != 1 + len(arms) + len(self.shadows):
+        if len(set(self.versions)) != len(self.versions):
+            ready = f" and {list(self.kept_ready)} kept ready" if self.kept_ready else ""
             raise ValueError(
-                f"shadows are {list(self.shadows)} and arms {arms} beside {self.decides}: expected each version once"
+                f"shadows are {list(self.shadows)} and arms {arms} beside {self.decides}{ready}: expected each once"
             )
         if (taken := sum(arm.per_mille for arm in self.arms)) > PER_MILLE:
             raise ValueError(f"arms take {taken} of every thousand accounts: expected {PER_MILLE} at most")
 
     @property
-    def versions(self) -> tuple[int, ...]:
-        """Every version named: the champion, then those of arms, then shadows."""
+    def kept_ready(self) -> tuple[int, ...]:
+        """Versions that answer nothing, and may come back at once."""
+        return () if self.ready is UNSET else self.ready
+
+    @property
+    def answering(self) -> tuple[int, ...]:
+        """Every version that answers: the champion, then those of arms, then shadows."""
         return (self.decides, *(arm.version for arm in self.arms), *self.shadows)
+
+    @property
+    def versions(self) -> tuple[int, ...]:
+        """Every version named: those that answer, then those kept ready."""
+        return (*self.answering, *self.kept_ready)
 
     def may_replace(self, active: "Assignment | None") -> bool:
         """Whether this one may come into force after another (None: the first of all)."""

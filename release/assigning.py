@@ -1,15 +1,22 @@
 """What the registry wishes the scorer to do, as an assignment: the same registry always gives the same one."""
 
-from plumbline.assignment import Arm, Assignment
+from collections.abc import Collection
+
+from msgspec import UNSET
+
+from plumbline.assignment import READY_MOST, Arm, Assignment
 from release.stages import Registry
 
 
-def assigned(registry: Registry, name: str, why: str = "", replaces: str = "") -> Assignment | None:
+def assigned(
+    registry: Registry, name: str, why: str = "", replaces: str = "", folded: Collection[int] = ()
+) -> Assignment | None:
     """The assignment of a registry's stages and shares; None before the first champion.
 
-    name: of the assignment; why, replaces: as in `plumbline.assignment`. A canary's accounts are dealt by its own
-    number, so that they stay with it while its share grows, and the next canary meets others; an experiment's by its
-    name.
+    name: of the assignment; why, replaces: as in `plumbline.assignment`; folded: the versions of the active assignment,
+    under whose declarations history goes on now: former champions among them are kept ready for a rollback.
+    A canary's accounts are dealt by its own number, so that they stay with it while its share grows, and the next
+    canary meets others; an experiment's by its name.
     """
     if registry.champion is None:
         return None
@@ -24,6 +31,7 @@ def assigned(registry: Registry, name: str, why: str = "", replaces: str = "") -
         salt=salt,
         why=why[:500],
         replaces=replaces,
+        ready=tuple(each for each in registry.former if each in folded)[-READY_MOST:] or UNSET,
     )
 
 

@@ -291,7 +291,7 @@ def _available(
 ) -> None:
     """Have the versions served. A server that says nothing does not hold up a rollback: the scorer judges by itself."""
     try:
-        _note(evidence, serving.make_available(server, before, assignment.versions))
+        _note(evidence, serving.make_available(server, before, assignment.answering))
     except ModelUnavailable as error:
         if not urgent:
             raise
@@ -314,7 +314,8 @@ def _assignment(
     active: by the journal; published: the registry's own last one. Raises Refused where somebody assigned otherwise.
     """
     replaces = NO_ASSIGNMENT if active is None else active.version
-    wish, now = assigned(after, "wish", request.why, replaces), assigned(before, "now")
+    folded = () if active is None else active.versions
+    wish, now = assigned(after, "wish", request.why, replaces, folded), assigned(before, "now")
     if wish is None or (now is not None and same_effect(wish, now) and not request.over):
         return None
     if published and replaces != published and not request.over:

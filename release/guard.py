@@ -186,7 +186,7 @@ class _Life:
         self.judging, self.begin, self.unreconciled = None, sequence, True
         assignment = entry.assignment
         if assignment is not None and (assignment.arms or assignment.shadows):
-            log.info("under guard", assignment=assignment.version, versions=assignment.versions[1:])
+            log.info("under guard", assignment=assignment.version, versions=assignment.answering[1:])
             self.judging = Judging(assignment, sequence, entry.journaled_at, self.guarding.limits)
             with transaction(self.guarding.engine) as session:
                 for each in incidents_of_rollback(session, rollback_name(sequence)):
@@ -233,7 +233,7 @@ class _Life:
         ):
             owner.require(session)
             taken_out(
-                session, set(judged.faulty) - set(rollback.versions), by=GUARD, assignment=rollback.version,
+                session, set(judged.faulty) - set(rollback.answering), by=GUARD, assignment=rollback.version,
                 why=judged.why, evidence={"judged": judged.fold.assignment.version}, now_us=self.now_us(),
             )  # fmt: skip
 

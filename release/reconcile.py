@@ -123,7 +123,7 @@ def _recorded(session: Session, active: Assignment, now_us: int) -> bool:
     if not incidents or models.brought_about(session, active.version):
         return False
     moved = taken_out(
-        session, {each.version for each in incidents} - set(active.versions), by=GUARD, assignment=active.version,
+        session, {each.version for each in incidents} - set(active.answering), by=GUARD, assignment=active.version,
         why=incidents[0].why, evidence={"judged": active.replaces}, now_us=now_us,
     )  # fmt: skip
     return bool(moved)

@@ -31,6 +31,7 @@ def undone(judged: Assignment, sequence: int, faulty: Collection[int], why: str)
         shadows=tuple(each for each in judged.shadows if each not in faulty),
         why=why[:WHY_MOST],
         replaces=judged.version,
+        ready=judged.ready,
     )
 
 

@@ -11,7 +11,7 @@ from typing import Final, Literal, TypeVar
 
 import numpy as np
 
-from features.grammar import fields_of
+from features.grammar import Declaration, fields_of
 from features.history import Integers
 from features.sweep import Arrivals
 from plumbline import control as controls
@@ -204,7 +204,7 @@ def _assign(
         allowed = f"the assignment in force, {in_force}"
         raise InvalidControl(subject, "replaces", assignment.replaces, allowed)
     try:
-        declared = [model.declaration(version) for version in assignment.versions]
+        declared = [_declaration(state, model, version, assignment) for version in assignment.versions]
     except (ModelUnavailable, InvalidDeclaration) as error:
         allowed = f"versions that are served and say what they were trained under ({error})"
         raise InvalidControl(subject, "versions", assignment.versions, allowed) from error
@@ -224,6 +224,14 @@ def _assign(
         allowed = f"versions whose history is prepared ({error})"
         raise InvalidControl(subject, "versions", assignment.versions, allowed) from error
     return applied
+
+
+def _declaration(state: State, model: Model, version: int, assignment: Assignment) -> Declaration:
+    """What a version was trained under; of one that is only kept ready nobody is asked, where the state knows it."""
+    active = state.assignment
+    if version in assignment.kept_ready and active is not None and version in active.versions:
+        return state.histories[state.fingerprints[active.versions.index(version)]].declaration
+    return model.declaration(version)
 
 
 def _apply_label(state: State, message: Message, batch: Batch, intake: Intake) -> LabelApplied | None:

@@ -91,7 +91,8 @@ class State:
         """Version and fingerprint of those that score beside the deciding one."""
         if self.assignment is None:
             return []
-        beside = self.fingerprints[1 + len(self.assignment.arms) :]
+        first = 1 + len(self.assignment.arms)
+        beside = self.fingerprints[first : first + len(self.assignment.shadows)]
         return list(zip(self.assignment.shadows, beside, strict=True))
 
     @property

@@ -22,6 +22,10 @@ def assign(
             "2=0.1%; may be repeated."
         ),
     ] = None,
+    ready: Annotated[
+        list[int] | None,
+        typer.Option(min=1, help="Number of a version that may come back at once: its history goes on; repeatable."),
+    ] = None,
     kind: Annotated[str, typer.Option(help="What the arms are of: canary or experiment.")] = "canary",
     salt: Annotated[str, typer.Option(help="Another one deals the accounts anew.")] = "",
     why: Annotated[str, typer.Option(help="Why, for the readers of the journal.")] = "",
@@ -59,7 +63,7 @@ def assign(
     fields = {
         "type": "assignment", "version": named, "decides": decides, "shadows": shadow or [],
         "arms": arms, "kind": kind, "salt": salt, "why": why, "replaces": replaces,
-    }  # fmt: skip
+    } | ({"ready": ready} if ready else {})  # fmt: skip
     try:
         assignment: Assignment = parse(msgspec.json.encode(fields))
     except InvalidControl as error:

@@ -3,8 +3,6 @@
 The scorer is a thread with the fake model, so that a test can stop a release between any two steps.
 """
 
-import threading
-import time
 import uuid
 from pathlib import Path
 
@@ -12,7 +10,7 @@ import pytest
 import sqlalchemy as sa
 
 from features.declaration import DECLARATION
-from observe.metrics import Metrics
+from features.grammar import Declaration
 from plumbline.assignment import Assignment
 from plumbline.journal import AssignmentApplied
 from release import carrying, serving, thresholds
@@ -24,24 +22,15 @@ from store.engine import engine_at, transaction
 from store.model_tables import ModelVersion
 from store.releases import owning
 from store.schema import migrate
-from streaming.leading import Scoring
-from streaming.model import Model
-from streaming.scorer import run
-from streaming.topics import ensure_topics
-from tests.fakes import FakeClient
 from tests.release.conftest import add_people
+from tests.scorer_thread import Installation, now_us
 
-PATIENCE = 60.0
+PATIENCE_SECONDS = 60.0
 ADA, BOB = "ada@bank.example", "bob@bank.example"
 
 
 class Killed(BaseException):
     """What ends a command as a signal does: nothing of it goes on."""
-
-
-def now_us() -> int:
-    """Our clock."""
-    return time.time_ns() // 1000
 
 
 def passes(version: int) -> dict:
@@ -58,10 +47,8 @@ class Bank:
             monkeypatch.setattr(serving, name, lambda *_, **__: "")
         monkeypatch.setattr(thresholds, "bring", lambda *_, **__: {})
         self.bootstrap, self.prefix = bootstrap, f"t{uuid.uuid4().hex[:10]}."
-        ensure_topics(bootstrap, self.prefix, 2)
-        self.folder = folder
-        self.client = FakeClient()
-        self.scorers: list[tuple[threading.Thread, threading.Event]] = []
+        self.stream = Installation(bootstrap, self.prefix, folder)
+        self.client = self.stream.client
         self.engine: sa.Engine = engine_at(sa.URL.create("sqlite", database=str(folder / "plumbline.db")))
         migrate(self.engine)
         add_people(self.engine)
@@ -71,37 +58,17 @@ class Bank:
 
     def start_scorer(self) -> None:
         """A scorer, which leads when this returns."""
-        leading, stop = threading.Event(), threading.Event()
-        scoring = Scoring(self.bootstrap, self.prefix, self.folder / "snapshots", 64, 10**6, 10**6)
-
-        def announce(state: str, _: int) -> None:
-            if state == "leading":
-                leading.set()
-
-        def work() -> None:
-            run(scoring, Model(self.client, now_us), Metrics(), now_us, stop, announce)
-
-        thread = threading.Thread(target=work, daemon=True)
-        thread.start()
-        self.scorers.append((thread, stop))
-        assert leading.wait(PATIENCE)
-
-    def stop_scorer(self) -> None:
-        """As SIGTERM does."""
-        for thread, stop in self.scorers:
-            stop.set()
-            thread.join(PATIENCE)
-        self.scorers = []
+        self.scorer = self.stream.scorer().leading()
 
     def close(self) -> None:
         """End what runs."""
-        self.stop_scorer()
+        self.stream.close()
         self.engine.dispose()
 
-    def register(self, *numbers: int) -> None:
+    def register(self, *numbers: int, declaration: Declaration = DECLARATION) -> None:
         """Versions, each a candidate."""
         for number in numbers:
-            self.client.declarations[number] = DECLARATION
+            self.client.declarations[number] = declaration
             with transaction(self.engine) as session:
                 models.add_version(
                     session,
@@ -136,7 +103,7 @@ class Bank:
 
     def reconcile(self) -> Reconciled:
         """As the verb does."""
-        with owning(self.engine, "a test", urgent=False, wait_seconds=PATIENCE) as owner:
+        with owning(self.engine, "a test", urgent=False, wait_seconds=PATIENCE_SECONDS) as owner:
             return reconcile(self.site.stream, owner, self.site.wait_seconds)
 
     def assignments(self) -> list[Assignment]:

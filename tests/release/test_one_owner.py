@@ -15,7 +15,8 @@ from store.model_tables import ModelChange
 from store.release_tables import ReleasePublication
 from store.releases import owning
 from streaming.control import publish
-from tests.release.streamed import ADA, BOB, Bank, Killed, now_us, passes
+from tests.release.streamed import ADA, BOB, Bank, Killed, passes
+from tests.scorer_thread import now_us
 
 
 @pytest.fixture
@@ -228,7 +229,7 @@ def test_an_answer_that_comes_between_two_look_ups_is_seen(bank, monkeypatch):
 
 def test_without_a_scorer_the_request_stays_and_the_next_command_goes_on(bank):
     number = bank.canary()
-    bank.stop_scorer()
+    bank.scorer.leave()
     bank.site = carrying.Site(**{**fields(bank.site), "wait_seconds": 0.5})
     for _ in range(2):
         with pytest.raises(BrokerUnavailable, match="no scorer took it within"):
