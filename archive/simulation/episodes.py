@@ -41,8 +41,8 @@ def episodes(rows: float, rows_each: float) -> int:
 
 
 def moments(world: World, rng: np.random.Generator, count: int, night_share: float = 0.25) -> np.ndarray:
-    """int64 [count] times within the simulated days, a share of them between midnight and six."""
-    day = rng.integers(0, world.days, count)
+    """int64 [count] times within the season's days, a share of them between midnight and six."""
+    day = world.season_day + rng.integers(0, world.days, count)
     hour = np.where(rng.random(count) < night_share, rng.uniform(0, 6, count), rng.uniform(6, 24, count))
     return np.asarray(world.start_us + day * DAY_US + (hour * HOUR_US).astype(np.int64))
 

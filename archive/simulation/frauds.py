@@ -13,7 +13,6 @@ from archive.simulation.patterns.compromised_merchant import compromised_merchan
 from archive.simulation.patterns.impossible_travel import impossible_travel
 from archive.simulation.patterns.mule_transfers import mule_transfers
 from archive.simulation.world import FRAUDS, World
-from plumbline.transaction import DAY_US
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,17 +34,16 @@ PATTERNS: Final = (
 """A Batch's `pattern` is the place in this table, counted from 1."""
 
 
-def all_frauds(world: World, rows: float) -> Batch:
-    """About `rows` fraudulent payments over all days, sorted by time, and the genuine ones that belong to them.
+def frauds_of_season(world: World, rows: float) -> Batch:
+    """About `rows` fraudulent payments of a season, sorted by time, and the genuine ones that belong to them.
 
-    Each pattern has its own randomness and makes one episode at least; with rows 0 there is none.
+    Each pattern has its own randomness and makes one episode at least; with rows 0 there is none. An episode that
+    begins late goes on into the next season.
     """
+    season = [world.season] if world.season else []
     made = [
-        pattern.make(world, world.rng(FRAUDS, number), rows * pattern.share, number)
+        pattern.make(world, world.rng(FRAUDS, number, *season), rows * pattern.share, number)
         for number, pattern in enumerate(PATTERNS, start=1)
     ]
     batch = joined(made)
-    end_us = world.start_us + world.days * DAY_US
-    inside = (batch.time_us >= world.start_us) & (batch.time_us < end_us)
-    batch = batch.take(inside if rows > 0 else np.zeros(len(batch), bool))
-    return batch.take(np.argsort(batch.time_us, kind="stable"))
+    return batch.take(np.argsort(batch.time_us, kind="stable") if rows > 0 else np.zeros(0, np.int64))

@@ -48,6 +48,14 @@ CITIES: Final = (
     ("ID", -8.650, 115.217, 0.0, 0.5),
 )
 
+CITY_NAMES: Final = (
+    "Berlin", "Hamburg", "Munich", "Cologne", "Frankfurt", "Stuttgart", "Leipzig", "Vienna", "Salzburg", "Paris",
+    "Lyon", "Marseille", "Amsterdam", "Brussels", "Rome", "Milan", "Venice", "Madrid", "Barcelona", "Palma",
+    "Lisbon", "Athens", "Heraklion", "Dublin", "London", "Zurich", "Prague", "Krakow", "Antalya", "Hurghada",
+    "New-York", "Miami", "Bangkok", "Dubai", "Tokyo", "Rio", "Cape-Town", "Sydney", "Lagos", "Bali",
+)  # fmt: skip
+"""Names of `CITIES`, in its order."""
+
 SHOPS: Final = (
     # mcc, median amount in euros, spread (sigma of its logarithm), share of all shops
     ("5411", 28.0, 0.7, 0.28),  # supermarkets

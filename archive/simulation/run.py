@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -13,8 +14,9 @@ import pyarrow.compute as pc
 from archive.layout import Archive, write_archive
 from archive.manifest import LABEL_SCHEMA, TRANSACTION_SCHEMA
 from archive.simulation.batch import ATM, CHANNELS, GENUINE, NEVER, POS, Batch, joined
-from archive.simulation.frauds import PATTERNS, all_frauds
+from archive.simulation.frauds import PATTERNS, frauds_of_season
 from archive.simulation.genuine import genuine_day
+from archive.simulation.merchants import merchant_names
 from archive.simulation.places import CITIES
 from archive.simulation.world import World, make_world
 from plumbline.errors import Invalid
@@ -28,7 +30,8 @@ class Plan:
     """What to simulate: the same Plan always gives the same archive, byte for byte.
 
     accounts: how many; days, start: which; transactions_per_account_day: mean; fraud_rate: share of transactions that
-    are frauds (about: every pattern has one episode at least, unless it is 0).
+    are frauds (about: every pattern has one episode at least, unless it is 0). names: merchants are called
+    Bakery-Schmidt-Leipzig and the like, in place of numbers.
     """
 
     accounts: int = 2000
@@ -37,6 +40,7 @@ class Plan:
     seed: int = 7
     transactions_per_account_day: float = 1.5
     fraud_rate: float = 0.003
+    names: bool = False
 
     def __post_init__(self) -> None:
         if not 0 <= self.fraud_rate <= 0.5:
@@ -53,21 +57,46 @@ class Texts:
     country: pa.Array
 
 
-def simulated(plan: Plan) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
-    """Each day's transactions (TRANSACTION_SCHEMA, by time) and the labels of its frauds (LABEL_SCHEMA)."""
-    world = make_world(
-        plan.accounts, plan.days, (plan.start - EPOCH).days, plan.seed, plan.transactions_per_account_day
-    )
-    texts = texts_of(world)
-    expected = plan.accounts * plan.days * plan.transactions_per_account_day
-    frauds = all_frauds(world, plan.fraud_rate * expected)
-    edges = np.searchsorted(frauds.time_us, world.start_us + np.arange(world.days + 1) * DAY_US)
-    for day in range(world.days):
-        today = frauds.take(np.arange(edges[day], edges[day + 1]))
-        batch = joined([genuine_day(world, day), today])
+class Days:
+    """Days of a Plan's bank, each made when it is asked for and the same whenever it is; it has more than the Plan's.
+
+    Days after the Plan's belong to further seasons of the same length, without an end.
+    """
+
+    def __init__(self, plan: Plan) -> None:
+        start_day = (plan.start - EPOCH).days
+        self._world = make_world(plan.accounts, plan.days, start_day, plan.seed, plan.transactions_per_account_day)
+        self._texts = texts_of(self._world, names=plan.names)
+        self._frauds_a_season = plan.fraud_rate * plan.accounts * plan.days * plan.transactions_per_account_day
+        self._frauds: dict[int, Batch] = {}
+
+    def day(self, number: int) -> tuple[pa.RecordBatch, pa.Table]:
+        """A day's transactions (TRANSACTION_SCHEMA, by time) and the labels of its frauds (LABEL_SCHEMA).
+
+        number: counted from the Plan's start, 0 or more.
+        """
+        season = number // self._world.days
+        self._world = self._world.later(season)
+        begun = [self._begun(each, number) for each in range(max(0, season - 1), season + 1)]
+        batch = joined([genuine_day(self._world, number), *begun])
         ordered = batch.take(np.argsort(batch.time_us, kind="stable"))
-        rows = rows_of(world, texts, day, ordered)
-        yield rows, _labels(rows, ordered)
+        rows = rows_of(self._world, self._texts, number, ordered)
+        return rows, _labels(rows, ordered)
+
+    def _begun(self, season: int, number: int) -> Batch:
+        """The day's payments of frauds that began in a season."""
+        if season not in self._frauds:
+            self._frauds = {kept: batch for kept, batch in self._frauds.items() if abs(kept - season) <= 1}
+            self._frauds[season] = frauds_of_season(self._world.later(season), self._frauds_a_season)
+        frauds = self._frauds[season]
+        first, last = np.searchsorted(frauds.time_us, self._world.start_us + np.array([number, number + 1]) * DAY_US)
+        return frauds.take(np.arange(first, last))
+
+
+def simulated(plan: Plan) -> Iterator[tuple[pa.RecordBatch, pa.Table]]:
+    """Each of the Plan's days, as `Days.day` makes it."""
+    days = Days(plan)
+    return (days.day(number) for number in range(plan.days))
 
 
 def simulate(plan: Plan, target: Path, *, replace: bool = False) -> Archive:
@@ -82,19 +111,30 @@ def simulate(plan: Plan, target: Path, *, replace: bool = False) -> Archive:
     return write_archive(target, transactions(), lambda: pa.concat_tables(labels), described(plan), replace=replace)
 
 
+def read_plan(file: Path) -> Plan:
+    """The Plan in a JSON file. Raises Invalid where it is none."""
+    try:
+        return msgspec.json.decode(file.read_bytes(), type=Plan)
+    except (OSError, msgspec.MsgspecError) as error:
+        raise Invalid("simulation", str(file), str(error), "a readable JSON file of a simulation's options") from error
+
+
 def described(plan: Plan) -> str:
     """The command that makes this archive again."""
+    names = " --names" if plan.names else ""
     return (
         f"simulate --accounts {plan.accounts} --days {plan.days} --start {plan.start} --seed {plan.seed} "
-        f"--transactions-per-account-day {plan.transactions_per_account_day} --fraud-rate {plan.fraud_rate}"
+        f"--transactions-per-account-day {plan.transactions_per_account_day} --fraud-rate {plan.fraud_rate}{names}"
     )
 
 
-def texts_of(world: World) -> Texts:
-    """The names of a world's payees and accounts."""
+def texts_of(world: World, *, names: bool = False) -> Texts:
+    """The ids of a world's payees and accounts; names: for readers, in place of numbers."""
     payees = world.payees
     accounts = pc.binary_join_element_wise("a", pa.array(np.arange(world.count)).cast(pa.string()), "")
     others = pc.binary_join_element_wise("m", pa.array(np.arange(payees.first_account)).cast(pa.string()), "")
+    if names:
+        others = pa.array(merchant_names(payees), pa.string())
     countries = np.array([city[0] for city in CITIES])
     return Texts(accounts, pa.concat_arrays([others, accounts]), pa.array(payees.mcc), pa.array(countries[payees.city]))
 

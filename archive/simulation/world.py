@@ -1,13 +1,14 @@
 """Who lives in the simulated world: accounts with homes and habits, merchants, devices, trips.
 
 A World is drawn once from a seed; every day's life is then a function of the World and the day alone, so days can be
-made one at a time, in bounded memory, and come out the same however they are asked for.
+made one at a time, in bounded memory, and come out the same however they are asked for. Trips and frauds are drawn for
+a season of days at once; a World can go on for as many seasons as anybody wants (`later`).
 
 Payees share one index: shops, then online merchants, cash machines, landlords, and at last the accounts themselves,
 which receive transfers.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Final
 
 import numpy as np
@@ -18,6 +19,10 @@ from plumbline.transaction import DAY_US
 
 FAVOURITE_SHOPS, FAVOURITE_ONLINE, FAVOURITE_CASH, FRIENDS = 14, 8, 3, 6
 DEVICES_EACH: Final = 8
+FOREIGN_DEVICES: Final = 100_000_000
+"""Numbers that a season has for devices of attackers."""
+
+REPLACED_MAX_DAYS: Final = 1_000_000
 SALARY_DAYS: Final = (1, 15, 25, 28)
 TRIPS_A_YEAR: Final = 1.8
 
@@ -112,7 +117,10 @@ class Trips:
 
 @dataclass(frozen=True, slots=True)
 class World:
-    """Everything that stays the same from day to day; start_day counts from 1970-01-01."""
+    """Everything that stays the same from day to day; start_day counts from 1970-01-01.
+
+    days: length of a season; season: whose trips these are and whose frauds are drawn, 0 for the first one.
+    """
 
     seed: int
     start_day: int
@@ -120,6 +128,7 @@ class World:
     accounts: Accounts
     payees: Payees
     trips: Trips
+    season: int = 0
 
     @property
     def count(self) -> int:
@@ -130,6 +139,25 @@ class World:
     def start_us(self) -> int:
         """Begin of the first day."""
         return self.start_day * DAY_US
+
+    @property
+    def season_day(self) -> int:
+        """The season's first day, counted from the start."""
+        return self.season * self.days
+
+    def later(self, season: int) -> "World":
+        """The same World in another season; trips that began in the season before go on."""
+        if season == self.season:
+            return self
+        drawn = [self._trips_begun(each) for each in range(max(0, season - 1), season + 1)]
+        joined = (np.concatenate([getattr(trips, each.name) for trips in drawn]) for each in fields(Trips))
+        return replace(self, trips=Trips(*joined), season=season)
+
+    def _trips_begun(self, season: int) -> Trips:
+        trips = _trips(self.rng(_TRIPS, *([season] if season else [])), self.count, self.days)
+        begun = (trips.first >= 0) | (season == 0)
+        first = np.int32(season * self.days)
+        return Trips(trips.account[begun], trips.city[begun], trips.first[begun] + first, trips.last[begun] + first)
 
     def rng(self, *stream: int) -> np.random.Generator:
         """Randomness of one stream, the same whenever it is asked for."""
@@ -153,8 +181,8 @@ class World:
         return np.asarray(owner * np.int64(DEVICES_EACH) + kind + 4 * other)
 
     def foreign_device(self, number: np.ndarray) -> np.ndarray:
-        """int64 numbers of devices that belong to no account."""
-        return np.asarray(self.count * np.int64(DEVICES_EACH) + number)
+        """int64 numbers of devices that belong to no account, nor to another season's attackers."""
+        return np.asarray(self.count * np.int64(DEVICES_EACH) + number + self.season * FOREIGN_DEVICES)
 
 
 def make_world(accounts: int, days: int, start_day: int, seed: int, a_day: float) -> World:
@@ -172,7 +200,7 @@ def make_world(accounts: int, days: int, start_day: int, seed: int, a_day: float
     homes = np.array([city[3] for city in CITIES])
     city = rng.choice(len(CITIES), accounts, p=homes / homes.sum()).astype(np.int16)
     payees = _payees(rng, city)
-    people = _accounts(rng, city, payees, days, a_day)
+    people = _accounts(rng, city, payees, a_day)
     trips = _trips(np.random.Generator(np.random.PCG64(np.random.SeedSequence([seed, _TRIPS]))), accounts, days)
     return World(seed, start_day, days, people, payees, trips)
 
@@ -225,7 +253,7 @@ def _payees(rng: np.random.Generator, homes: np.ndarray) -> Payees:
     )
 
 
-def _accounts(rng: np.random.Generator, city: np.ndarray, payees: Payees, days: int, a_day: float) -> Accounts:
+def _accounts(rng: np.random.Generator, city: np.ndarray, payees: Payees, a_day: float) -> Accounts:
     count = len(city)
     channels = rng.dirichlet((11.0, 6.0, 0.9, 1.6), count).cumsum(axis=1).astype(np.float32)
     activity = rng.gamma(1.6, 1 / 1.6, count)
@@ -253,7 +281,7 @@ def _accounts(rng: np.random.Generator, city: np.ndarray, payees: Payees, days: 
             np.int32
         ),
         owner=owner,
-        replaced_on=np.minimum(replaced, days + 1).astype(np.int32),
+        replaced_on=np.minimum(replaced, REPLACED_MAX_DAYS).astype(np.int32),
         second_device=rng.random(count) < 0.4,
         shops=payees.shops.within(rng, repeated.ravel()).reshape(count, -1),
         online=payees.online.anywhere(rng, count * FAVOURITE_ONLINE).reshape(count, -1),

@@ -1,10 +1,10 @@
 """`plumbline demo`: every part on this machine, on a simulated bank."""
 
-import datetime
 import json
 import signal
 import sys
 import threading
+import time
 from typing import Annotated
 
 import typer
@@ -39,7 +39,7 @@ def demo(
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     asked = Asked(settings.data_path, settings.model_name, seconds, rate, settings.http_port, canary)
-    done = run(asked, datetime.datetime.now(datetime.UTC).date(), stop, _tell, _show)
+    done = run(asked, lambda: time.time_ns() // 1000, stop, _tell, _show)
     if done is not None:
         print(json.dumps(done))
         if done["decisions"] != done["transactions"] or done["audit_different"]:

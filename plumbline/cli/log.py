@@ -11,6 +11,9 @@ import structlog
 QUIET = ("kafka", "werkzeug", "apache_beam", "tensorflow", "absl", "h5py", "numba", "grpc", "alembic")
 """Libraries that speak of their own affairs at INFO; only their warnings are passed on."""
 
+SILENT = ("kafka.net.selector",)
+"""Libraries whose warnings a reader can do nothing about: a busy machine is none of the user's faults."""
+
 
 def configure(style: Literal["console", "json"], stream: TextIO, level: int = logging.INFO) -> None:
     """Send all logs to a stream in the given style; calling it again replaces the former set-up."""
@@ -40,3 +43,5 @@ def configure(style: Literal["console", "json"], stream: TextIO, level: int = lo
     logging.basicConfig(handlers=[handler], level=level, force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(logging.WARNING)
+    for name in SILENT:
+        logging.getLogger(name).setLevel(logging.ERROR)

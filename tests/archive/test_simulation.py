@@ -4,6 +4,7 @@ import dataclasses
 import datetime
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -17,12 +18,15 @@ from archive.layout import Archive, write_archive
 from archive.manifest import LABEL_SCHEMA
 from archive.rows import labels_of, transactions_of
 from archive.simulation.frauds import PATTERNS
+from archive.simulation.merchants import merchant_names
 from archive.simulation.places import CITIES, kilometres_between
-from archive.simulation.run import Plan, described, simulate, simulated
+from archive.simulation.run import EPOCH, Days, Plan, described, simulate, simulated
+from archive.simulation.stream import EndlessArrivals
+from archive.simulation.world import make_world
 from plumbline.cli.main import run
 from plumbline.errors import Invalid
 from plumbline.label import parse as parse_label
-from plumbline.transaction import DAY_US, encode, parse
+from plumbline.transaction import DAY_US, ID_PATTERN, encode, parse
 
 HOUR_US = 3_600_000_000
 NOW_US = 4_000_000_000_000_000
@@ -218,3 +222,59 @@ def test_the_command_writes_what_the_function_writes(tmp_path: Path, capsys: pyt
     assert run(command) == 1
     assert "holds an archive already" in capsys.readouterr().err
     assert run([*command, "--accounts", "1"]) == 2
+
+
+def test_days_after_the_plan_s_go_on_in_further_seasons(bank: Archive) -> None:
+    days = Days(BANK)
+    per_day = BANK.accounts * BANK.transactions_per_account_day
+    ids: set[str] = set()
+    for season in (0, 1, 2, 30):
+        numbers = range(season * BANK.days, season * BANK.days + 20)
+        made = [days.day(number) for number in numbers]
+        rows = pa.Table.from_batches([batch for batch, _ in made])
+        assert 0.7 * 20 * per_day < rows.num_rows < 1.4 * 20 * per_day
+        frauds = sum(labels.num_rows for _, labels in made)
+        assert 0.4 * BANK.fraud_rate < frauds / rows.num_rows < 1.6 * BANK.fraud_rate
+        first_us = ((BANK.start - EPOCH).days + numbers[0]) * DAY_US
+        times = rows["occurred_at"].to_numpy()
+        assert first_us <= times.min()
+        assert times.max() < first_us + 20 * DAY_US
+        ids |= set(rows["transaction_id"].to_pylist())
+        assert pc.count_distinct(rows["account_id"]).as_py() > 0.8 * BANK.accounts
+    assert days.day(3)[0].equals(Days(BANK).day(3)[0]), "a day is the same whatever was made before it"
+
+
+def test_endless_arrivals_have_the_archive_s_rows_and_go_on_where_they_were_left(bank: Archive) -> None:
+    source = EndlessArrivals(BANK)
+    start_us = (BANK.start - EPOCH).days * DAY_US
+    since_us, middle_us, until_us = (start_us + day * DAY_US for day in (40, 44, 48))
+    for part in ("transactions", "labels"):
+        names = ("transaction_id", "known_at") if part == "labels" else ("transaction_id", "occurred_at")
+        of_archive = [
+            row for kind, batch in bank.arrivals(since_us, until_us) if kind == part
+            for row in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        ]  # fmt: skip
+        halves = itertools.chain(source.arrivals(since_us, middle_us + 7), source.arrivals(middle_us + 7, until_us))
+        endless = [
+            row for kind, batch in halves if kind == part
+            for row in zip(*(batch.column(name).to_pylist() for name in names), strict=True)
+        ]  # fmt: skip
+        assert endless == of_archive
+    sequence = [
+        number for _, batch in source.arrivals(since_us, until_us) for number in batch.column("sequence").to_pylist()
+    ]
+    assert sequence == sorted(sequence)
+    beyond = next(iter(source.arrivals(start_us + 10 * BANK.days * DAY_US)))
+    assert beyond[1].column("sequence")[0].as_py() >= start_us + 10 * BANK.days * DAY_US
+
+
+def test_merchants_with_names_are_ids_that_nobody_else_has(tmp_path: Path) -> None:
+    named = dataclasses.replace(BANK, names=True)
+    one, other = Days(named).day(0)[0], Days(BANK).day(0)[0]
+    assert one.drop_columns("merchant_id").equals(other.drop_columns("merchant_id"))
+    world = make_world(2000, 1, 0, 1, 1.0)
+    names = merchant_names(world.payees)
+    assert len(set(names)) == len(names) == world.payees.first_account
+    assert all(re.fullmatch(ID_PATTERN, name) and len(name) <= 64 for name in names)
+    assert {name.split("-")[0] for name in names} >= {"Supermarket", "Bakery", "ATM", "Marketplace", "Landlord"}
+    assert any(name.endswith("-Leipzig") for name in names)

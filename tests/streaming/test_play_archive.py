@@ -1,5 +1,6 @@
 """`play` sends exactly what the archive holds, in its order, labels in their place."""
 
+import datetime
 import json
 import threading
 import time
@@ -10,7 +11,10 @@ import pytest
 from kafka import TopicPartition
 
 from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, Archive, write_archive
+from archive.simulation.run import Plan, read_plan
+from archive.simulation.stream import EndlessArrivals
 from plumbline import journal, label, transaction
+from plumbline.cli.main import run
 from plumbline.decision import Source
 from plumbline.errors import BrokerUnavailable, Invalid, NotFound, Refused, Unready
 from plumbline.names import Topic
@@ -26,6 +30,7 @@ START = 17_750 * DAY_US
 NOW = 20_000 * DAY_US
 COUNT = 300
 LABELLED = (7, 20, 21, 100)
+HOUR_US = 3600 * SECOND_US
 DELAY_US = 40 * SECOND_US + 1
 
 
@@ -295,3 +300,52 @@ def test_a_broker_that_stays_away_is_told_with_the_place_to_go_on(
 
         with pytest.raises(BrokerUnavailable, match=r"--from-sequence -\d+"):
             played(archive, broker.bootstrap, "", due=due)
+
+
+def test_an_endless_bank_is_caught_up_with_and_then_nothing_is_sent_before_its_time(kafka, topic_prefix: str) -> None:
+    """The clock of this test runs an hour a second, and begins two hours after the bank does."""
+    ensure_topics(kafka.bootstrap, topic_prefix, 1)
+    source = EndlessArrivals(Plan(accounts=2000, days=3, fraud_rate=0.0, transactions_per_account_day=20))
+    first_us = next(source.arrivals())[1].column("sequence")[0].as_py()
+    begun, behind_us, stop = time.monotonic(), 2 * HOUR_US, threading.Event()
+
+    def elapsed() -> float:
+        return time.monotonic() - begun
+
+    def now_us() -> int:
+        return first_us + behind_us + round(elapsed() * HOUR_US)
+
+    threading.Timer(2.0, stop.set).start()
+    due = playing.real_time(1e6, now_us, elapsed)
+    result = play(source, kafka.bootstrap, topic_prefix, due=due, stop=stop, now_us=now_us)
+    stopped_us = now_us()
+    times = [
+        transaction.parse(record.value, stopped_us).occurred_at
+        for record in sent(kafka.bootstrap, topic_prefix + "transactions")
+    ]
+    assert not result.complete
+    assert result.transactions == len(times)
+    assert result.next_sequence == times[-1] + 1
+    assert first_us + behind_us < times[-1] <= stopped_us
+    arrived = source.arrivals(first_us, result.next_sequence)
+    assert sum(batch.num_rows for _, batch in arrived) == len(times)
+
+
+def test_the_command_plays_a_range_of_a_bank_from_a_file(kafka, topic_prefix: str, tmp_path: Path, monkeypatch, capsys):
+    ensure_topics(kafka.bootstrap, topic_prefix, 1)
+    file = tmp_path / "bank.json"
+    file.write_text('{"accounts": 100, "days": 3, "start": "2024-01-01", "fraud_rate": 0.02}')
+    monkeypatch.setenv("PLUMBLINE_KAFKA_BOOTSTRAP", kafka.bootstrap)
+    monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", topic_prefix)
+    day = (datetime.date(2024, 1, 30) - datetime.date(1970, 1, 1)).days * DAY_US
+    bounds = ["--from-sequence", str(day), "--to-sequence", str(day + DAY_US)]
+    assert run(["play", "--bank", str(file), *bounds, "--json"]) == 0
+    made = list(EndlessArrivals(read_plan(file)).arrivals(day, day + DAY_US))
+    assert len(sent(kafka.bootstrap, topic_prefix + "transactions")) == sum(
+        batch.num_rows for part, batch in made if part == "transactions"
+    )
+    assert run(["play", "--bank", str(file)]) == 2
+    assert "--rate, --until or --to-sequence" in capsys.readouterr().err
+    file.write_text('{"accounts": "many"}')
+    assert run(["play", "--bank", str(file), *bounds]) == 1
+    assert "a readable JSON file of a simulation's options" in capsys.readouterr().err

@@ -26,7 +26,7 @@ def compromised_merchant(world: World, rng: np.random.Generator, rows: float, pa
     high = np.searchsorted(regulars.ravel()[order], shop, side="right")
 
     length = rng.integers(7, 29, count)
-    first_day = rng.integers(0, np.maximum(world.days - length, 1))
+    first_day = world.season_day + rng.integers(0, np.maximum(world.days - length, 1))
     false = spread(rng.integers(14, 35, count))
     where = false.parent
     chosen = low[where] + (rng.random(len(where)) * (high - low)[where]).astype(np.int64)
