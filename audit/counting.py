@@ -31,6 +31,8 @@ from audit.conservation import (
     kinds_of,
 )
 from audit.provenance import named, tag
+from audit.waiting import Ages
+from plumbline.clock import MonotonicClock, monotonic
 from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
 from plumbline.journal import ControlApplied, Entry
@@ -164,8 +166,10 @@ class Counting:
         engine: sa.Engine | None,
         kept: Kept,
         open_reader: Callable[..., KafkaConsumer] = reader,
+        clock: MonotonicClock = monotonic,
     ) -> None:
         """open_reader: as `streaming.kafka.reader`. Raises BrokerUnavailable, NotFound."""
+        self._ages = Ages(clock)
         self.kept = kept
         self._bootstrap = bootstrap
         self._prefix = prefix
@@ -219,23 +223,19 @@ class Counting:
             end = judged_until(ends.get(partition, 0), begin, after.get(partition, 0))
             seen, at_ms = self._look(Gap(partition.topic, partition.partition, begin, end))
             waiting.append(Waiting(partition.topic, partition.partition, end, seen, at_ms))
-            oldest += [] if at_ms is None else [at_ms]
+            oldest.append(self._ages.oldest_ms(partition, begin, after.get(partition, 0), at_ms, now_ms))
         letters = self._count_letters()
         self._count_rows()
         tally = self.kept.tally
         found = equations(tally, waiting, letters, self.kept.stored, self._prefix)
+        counts = {"begun": tally.begun, ANSWERED: tally.answered, "letters": letters.letters}
+        counts["stored"] = self.kept.stored.rows
         return Balanced(
             equations=found,
-            kinds=kinds_of(tally)
-            | {
-                "begun": tally.begun,
-                ANSWERED: tally.answered,
-                "letters": letters.letters,
-                "stored": self.kept.stored.rows,
-            },
+            kinds=kinds_of(tally) | counts,
             acknowledged=sum(each.left for each in found if each.name == "acknowledged"),
             waiting=sum(each.seen.messages for each in waiting),
-            oldest_waiting_ms=max(0, now_ms - min(oldest)) if oldest else None,
+            oldest_waiting_ms=max((each for each in oldest if each is not None), default=None),
             sequence=tally.sequence,
             stored_sequence=self.kept.stored.sequence,
             empty=sum(each.empty for each in tally.places.values()) + sum(each.seen.empty for each in waiting),

@@ -32,11 +32,11 @@ from plumbline import journal
 from plumbline.errors import PlumblineError, Refused, Retryable, Unready
 from store.decisions import decision as stored_decision
 from store.engine import transaction
-from store.tables import ContinuousAudit
 from store.watch import (
     answer_recomputation,
     begin_continuous_audit,
     continuous_audit,
+    locked_continuous_audit,
     record_balance,
     waiting_recomputations,
 )
@@ -202,7 +202,7 @@ class _Life:
         sequence, now_us = self.following.state.sequence, self.now_us()
         reached = max(sequence, self.counted)
         with transaction(self.watching.engine) as session:
-            row = session.get(ContinuousAudit, 1, with_for_update=True)
+            row = locked_continuous_audit(session)
             if row is None or row.sequence != self.counted or row.one_in != self.watching.one_in:
                 raise _CountedElsewhere
             row.sequence, row.journal_end, row.behind_ms, row.updated_at = reached, self.end, self.behind_ms, now_us

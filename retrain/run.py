@@ -69,7 +69,7 @@ class Asked:
 
 
 class Runner:
-    """One process's attempt at a run."""
+    """One process's attempt at a run; check: raises where it may not go on, such as without its locks."""
 
     def __init__(
         self,
@@ -79,9 +79,10 @@ class Runner:
         *,
         now_us: Callable[[], int],
         stopped: Callable[[], bool] = lambda: False,
+        check: Callable[[], None] = lambda: None,
     ) -> None:
         self._asked, self._steps, self._watch = asked, steps, watch
-        self._now_us, self._stopped = now_us, stopped
+        self._now_us, self._stopped, self._check = now_us, stopped, check
         self._arguments = asked_digest(asked.arguments)
         self.at: Step | None = None
         """The step at work, for whoever has to stop it."""
@@ -176,6 +177,7 @@ class Runner:
     def _do(self, step: Step) -> None:
         if self._stopped():
             raise Stopped
+        self._check()
         folder = self._asked.folder
         unfinished, keep = folder / f".{step.name}.unfinished", folder / f".{step.name}.keep"
         inputs = self._inputs(step)

@@ -39,6 +39,13 @@ def begin_continuous_audit(session: Session, one_in: int, now_us: int) -> Contin
     return session.get_one(ContinuousAudit, ONLY, populate_existing=True)
 
 
+def locked_continuous_audit(session: Session) -> ContinuousAudit | None:
+    """The row, which nobody else changes until the caller commits; None before the first start."""
+    # An UPDATE also takes SQLite's lock, which `SELECT ... FOR UPDATE` does not; what is read comes after it.
+    session.execute(update(ContinuousAudit).where(ContinuousAudit.id == ONLY).values(one_in=ContinuousAudit.one_in))
+    return session.get(ContinuousAudit, ONLY, populate_existing=True)
+
+
 def balance(session: Session) -> Balance | None:
     """What conservation counted last; None before the first count."""
     return session.get(Balance, ONLY)

@@ -7,7 +7,7 @@ import socket
 import sys
 import time
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -57,7 +57,16 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration | None", o
     hooks = hooks_of(given)
     warnings.filterwarnings("ignore", category=FutureWarning, module=r"google\.")  # Beam imports what says so
     holder = lock.Holder(os.getpid(), socket.gethostname(), plan.day, now_us(), moment(now_us()))
-    with opened() as (engine, _), lock.held(root / "lock", holder), lock.held_in_sql(engine):
+    with (
+        opened() as (engine, _),
+        lock.held(root / "lock", holder) as file_held,
+        lock.held_in_sql(engine) as session_held,
+    ):
+
+        def check() -> None:
+            file_held()
+            session_held()
+
         declared, whose = (declared, "a file") if declared else _declaration_in_service(given, engine)
         print(f"plumbline retrain: trains declaration {declared.fingerprint}, that of {whose}", file=sys.stderr)
         archive, journal, plan = _sources(given, plan, options)
@@ -65,7 +74,7 @@ def run_night(given: "Settings", plan: "Plan", declared: "Declaration | None", o
         night = _night(given, plan, declared, options, engine, archive, journal)
         try:
             with runner_of(given) as runner:
-                manifest, again = _run(given, dataclasses.replace(night, runner=runner), hooks)
+                manifest, again = _run(given, dataclasses.replace(night, runner=runner), hooks, check)
         finally:
             waiting = deliver(root, hooks)
         if not again:
@@ -196,7 +205,9 @@ def _carry_out(engine: "sa.Engine", given: "Settings", options: Options, journal
     return run
 
 
-def _run(given: "Settings", night: "Night", hooks: "Hooks") -> "tuple[Manifest, bool]":
+def _run(
+    given: "Settings", night: "Night", hooks: "Hooks", check: "Callable[[], None]"
+) -> "tuple[Manifest, bool]":  # fmt: skip
     import hashlib
 
     from observe.metrics import Metrics
@@ -222,7 +233,7 @@ def _run(given: "Settings", night: "Night", hooks: "Hooks") -> "tuple[Manifest, 
         with _bars() as bars:
             in_sql = InSql(night.engine, str(night.tensorboard(name)), monotonic)
             watch = Together(Log(), in_sql, InMetrics(metrics, night.root / "metrics.prom"), bars)
-            runner = Runner(run, steps_of(night), watch, now_us=now_us, stopped=stopping)
+            runner = Runner(run, steps_of(night), watch, now_us=now_us, stopped=stopping, check=check)
             stopping.watch(runner)
             try:
                 manifest, again = runner.run()

@@ -89,7 +89,7 @@ COMPARED_WALL_CLOCK = {
     "app/recomputed.py": "for how long a page asks by itself whether its answer has come; Reload asks at any time",
     "archive/columns.py": "a payment of the future is refused",
     "archive/rules.py": "a payment of the future is refused",
-    "audit/counting.py": "how long the oldest message has waited",
+    "audit/waiting.py": "clamped by what was seen on the monotonic clock",
     "audit/watching.py": "a gauge: how far behind the journal",
     "plumbline/cli/retrain.py": "a cut-off in the future is refused",
     "plumbline/times.py": "a payment or label of the future is refused",

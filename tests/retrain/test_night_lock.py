@@ -9,7 +9,7 @@ import time
 import pytest
 import sqlalchemy as sa
 
-from plumbline.errors import Refused
+from plumbline.errors import Refused, StoreUnavailable
 from retrain.lock import Holder, held, held_in_sql
 
 HOLDS = """
@@ -57,8 +57,45 @@ def test_on_postgresql_the_database_holds_it_too(postgres):
     other.dispose()
 
 
+@pytest.mark.postgres
+def test_a_lock_whose_session_ended_is_not_held_any_more(postgres):
+    address = postgres()
+    one, other = sa.create_engine(address), sa.create_engine(address)
+    with held_in_sql(one) as check:
+        check()
+        check()
+        with other.begin() as connection:
+            ended = connection.scalars(sa.text(
+                "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory'"
+            )).all()  # fmt: skip
+        assert ended == [True]
+        with held_in_sql(other):  # another run has begun
+            for _ in range(2):  # also once the driver has another session
+                with pytest.raises(StoreUnavailable, match="start the same command again"):
+                    check()
+        with pytest.raises(StoreUnavailable):
+            check()
+    one.dispose()
+    other.dispose()
+
+
+@pytest.mark.parametrize("replaced", [False, True])
+def test_a_lock_whose_file_was_removed_is_not_held_any_more(tmp_path, replaced):
+    file = tmp_path / "lock"
+    with held(file, OURS) as check:
+        check()
+        file.unlink()
+        if replaced:
+            with held(file, OURS), pytest.raises(Refused, match="was removed or replaced while this run held it"):
+                check()
+        with pytest.raises(Refused, match="another one may be at work"):
+            check()
+    with held(file, OURS) as check:
+        check()
+
+
 def test_sqlite_lies_beside_the_file(tmp_path):
     engine = sa.create_engine(f"sqlite:///{tmp_path}/a.db")
-    with held_in_sql(engine), held_in_sql(engine):
-        pass
+    with held_in_sql(engine) as check, held_in_sql(engine):
+        check()
     engine.dispose()

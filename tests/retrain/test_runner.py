@@ -40,7 +40,7 @@ class Bank:
     def __init__(self, root: Path) -> None:
         self.root, self.ran, self.watch = root, [], Silent()
         self.extra = dict.fromkeys(self.NAMES, lambda place: None)
-        self.stop = False
+        self.stop, self.check = False, lambda: None
         self.ends = {"last": "shadowed"}
         self.read = {}
 
@@ -52,7 +52,7 @@ class Bank:
             Step(name, self.work(name, before), (before,) if before else (), lambda: dict(self.read))
             for before, name in zip(("", *self.NAMES), self.NAMES, strict=False)
         ]
-        return Runner(asked, steps, self.watch, now_us=lambda: 5, stopped=lambda: self.stop)
+        return Runner(asked, steps, self.watch, now_us=lambda: 5, stopped=lambda: self.stop, check=self.check)
 
     def work(self, name, before):
         def run(place):
@@ -316,3 +316,21 @@ def test_a_killed_child_is_what_the_test_says(tmp_path):
     assert (bank.folder / ".second.unfinished").is_dir()
     assert read_run(bank.folder).verdict == "running"
     assert bank.runner().run()[0].verdict == "shadowed"
+
+
+def test_a_run_that_lost_its_lock_does_no_further_step_and_the_next_start_goes_on(tmp_path):
+    bank = Bank(tmp_path)
+
+    def lost():
+        if bank.ran:
+            raise StoreUnavailable("the session has ended")
+
+    bank.check = lost
+    runner = bank.runner()
+    with pytest.raises(StoreUnavailable):
+        runner.run()
+    assert len(bank.ran) == 1
+    assert read_run(tmp_path / "retrain" / "runs" / "night-1").verdict == "stopped"
+    bank.check = lambda: None
+    manifest, _ = bank.runner().run()
+    assert (manifest.verdict, len(bank.ran)) == ("shadowed", 4)

@@ -164,6 +164,20 @@ def test_of_two_keys_of_one_name_the_second_is_refused(engine: sa.Engine) -> Non
     assert only(engine, ApiKey).last_used_at == 99
 
 
+def test_two_who_count_for_the_continuous_audit_add_up_or_one_hears_of_the_other(engine: sa.Engine) -> None:
+    with transaction(engine) as session:
+        watch.begin_continuous_audit(session, 10, 1)
+
+    def count_up(session: Session, n: int) -> int:
+        row = watch.locked_continuous_audit(session)
+        assert row is not None
+        row.compared += n
+        return row.compared
+
+    assert together(engine, count_up) == [1, 3]
+    assert only(engine, ContinuousAudit).compared == 3
+
+
 def add(session: Session, email: str, n: int) -> None:
     add_user(session, email=email, name="", roles=["analyst"], password_hash="", uniquifier=str(n) * 32)
 
