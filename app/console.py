@@ -56,6 +56,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
     app = Flask("app", static_folder=str(STATIC), template_folder="templates")
     app.config["SEND_FILE_MAX_AGE_DEFAULT"] = STATIC_SECONDS
     app.config["TENSORBOARD_URL"] = settings.tensorboard_url
+    app.config["REJECTED_SHARE_WARN"] = settings.rejected_share_warn
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     protection.protect(app, settings)
     languages.speak(app)

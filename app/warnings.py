@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from flask import Blueprint, render_template, url_for
+from flask import Blueprint, current_app, render_template, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 from sqlalchemy.orm import Session
@@ -20,10 +20,11 @@ from app.languages import duration, moment, number
 from app.liveness import age_seconds
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
+from plumbline.times import SECOND_US
 from store.audits import newest_audit
 from store.drifts import drift_numbers, newest_drift
 from store.guards import guard_position, newest_assignment, unacknowledged
-from store.watch import balance, continuous_audit
+from store.watch import balance, continuous_audit, newest_clock_difference_ms, rejected_share
 
 blueprint = Blueprint("warnings", __name__)
 
@@ -31,6 +32,10 @@ SILENT_SECONDS: Final = 120
 GUARD_SILENT_SECONDS: Final = 30
 INCIDENTS_SHOWN: Final = 3
 MS_A_SECOND: Final = 1000
+CLOCK_MS: Final = 60 * MS_A_SECOND
+REJECTED_US: Final = 600 * SECOND_US
+REJECTED_ENTRIES: Final = 1000
+REJECTED_LEAST: Final = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +126,28 @@ def not_conserved(session: Session, _: int) -> Iterable[Standing]:
         yield Standing("waiting_too_long", "incident", text, url_for("overview.audits"))
 
 
+def clock_differs(session: Session, _: int) -> Iterable[Standing]:
+    """The scorer's clock and the broker's differ: decisions bear wrong times, and soon it will not lead."""
+    difference_ms = newest_clock_difference_ms(session)
+    if difference_ms is not None and abs(difference_ms) >= CLOCK_MS:
+        how_long = duration(abs(difference_ms) // MS_A_SECOND)
+        behind = gettext("The scorer's clock is %(how_long)s behind the broker's: set it right.", how_long=how_long)
+        ahead = gettext("The scorer's clock is %(how_long)s ahead of the broker's: set it right.", how_long=how_long)
+        yield Standing("clock_differs", "caution", behind if difference_ms < 0 else ahead, url_for("overview.audits"))
+
+
+def many_rejected(session: Session, now_us: int) -> Iterable[Standing]:
+    """A larger share of the newest messages is rejected than the setting allows."""
+    rejected, messages = rejected_share(session, now_us - REJECTED_US, REJECTED_ENTRIES)
+    if messages >= REJECTED_LEAST and rejected > messages * float(current_app.config["REJECTED_SHARE_WARN"]):
+        text = gettext(
+            "%(rejected)s of the newest %(messages)s messages were rejected: look at the dead letters for the reason.",
+            rejected=number(rejected),
+            messages=number(messages),
+        )
+        yield Standing("many_rejected", "caution", text, url_for("overview.audits"))
+
+
 def incident_open(session: Session, _: int) -> Iterable[Standing]:
     """A version broke a guardrail, and nobody has acknowledged it."""
     for each in unacknowledged(session)[:INCIDENTS_SHOWN]:
@@ -150,7 +177,8 @@ def guard_silent(session: Session, now_us: int) -> Iterable[Standing]:
 
 
 SOURCES: Final[tuple[Source, ...]] = (
-    audit_differs, watch_differs, not_conserved, incident_open, guard_silent, watch_silent, drift_alarm,
+    audit_differs, watch_differs, not_conserved, incident_open, guard_silent, clock_differs, many_rejected,
+    watch_silent, drift_alarm,
 )  # fmt: skip
 
 

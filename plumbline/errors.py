@@ -231,6 +231,18 @@ class Fenced(Refused):
     """Another scorer leads now; this one must stop writing at once."""
 
 
+class ClockWrong(Retryable):
+    """This machine's clock and the broker's differ too much to lead; `seconds` is ours less the broker's."""
+
+    def __init__(self, seconds: float, tolerance_seconds: int) -> None:
+        self.seconds = seconds
+        super().__init__(
+            f"this machine's clock is {abs(seconds):.0f} s {'behind' if seconds < 0 else 'ahead of'} the broker's, and "
+            f"PLUMBLINE_CLOCK_TOLERANCE_SECONDS is {tolerance_seconds}: set the clock right (NTP); until then this "
+            "scorer does not lead"
+        )
+
+
 class StateDiverged(Refused):
     """Folding the journal gave other numbers than the journal holds; scoring on would be skew."""
 

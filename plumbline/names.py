@@ -70,6 +70,12 @@ METRICS: Final = (
     Metric("plumbline_decisions_total", "counter", "Decisions journaled.", ("outcome",)),
     Metric("plumbline_conflicts_total", "counter", "Transactions whose id had been decided before."),
     Metric("plumbline_rejected_total", "counter", "Messages sent to the dead-letter topic.", ("topic",)),
+    Metric("plumbline_unreadable_total", "counter", "Messages rejected because the broker holds their batch damaged."),
+    Metric("plumbline_unprocessable_total", "counter", "Messages rejected because they ended the scorer's own code."),
+    Metric("plumbline_rejected_share", "gauge", "Share of the last ten minutes' messages that was rejected."),
+    Metric(
+        "plumbline_clock_difference_seconds", "gauge", "The scorer's clock less the broker's; below 0 where behind."
+    ),
     Metric("plumbline_routes_total", "counter", "Decisions journaled, by why their version decided.", ("route",)),
     Metric("plumbline_shadow_rows_total", "counter", "Decisions that shadows were asked about.", ("answer",)),
     Metric("plumbline_labels_total", "counter", "Labels journaled.", ("effect",)),

@@ -109,6 +109,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         ),
     ] = MAX_AGE_DAYS  # fmt: skip
 
+    clock_tolerance_seconds: Annotated[
+        int,
+        Meta(ge=61, le=86_400, description="A scorer whose clock differs so much from the broker's does not lead."),
+    ] = 300
+    rejected_share_warn: Annotated[
+        float,
+        Meta(gt=0, le=1, description="Share of rejected messages in the last ten minutes that is worth a warning."),
+    ] = 0.05
+
     watch_one_in: Annotated[
         int, Meta(ge=1, description="One account in so many is audited all the time by `plumbline watch`; 1: all.")
     ] = 100

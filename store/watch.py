@@ -59,6 +59,26 @@ def record_balance(session: Session, imbalance: int, oldest_waiting_ms: int | No
     )
 
 
+def newest_clock_difference_ms(session: Session) -> int | None:
+    """The scorer's clock less the broker's, as the newest decision shows it; None before the first.
+
+    The scorer stamps a decision a moment before the broker takes it in, so a right clock gives a little less than 0.
+    """
+    newest = select(Decision.decided_at, Decision.journaled_at_ms).order_by(Decision.sequence.desc()).limit(1)
+    found = session.execute(newest).one_or_none()
+    return None if found is None else found.decided_at // 1000 - found.journaled_at_ms
+
+
+def rejected_share(session: Session, since_us: int, entries: int) -> tuple[int, int]:
+    """Rejected messages, and those with decisions, among so many newest journal entries that came since a time."""
+    ends = [session.scalar(select(func.max(table.sequence))) for table in (Decision, Rejected)]
+    first = max((end for end in ends if end is not None), default=0) - entries
+    rejected = select(func.count()).where(Rejected.sequence > first, Rejected.journaled_at >= since_us)
+    decided = select(func.count()).where(Decision.sequence > first, Decision.decided_at >= since_us)
+    bad, good = (int(session.scalar(each) or 0) for each in (rejected, decided))
+    return bad, bad + good
+
+
 def ask_recomputation(session: Session, transaction_id: str, by: str, now_us: int) -> Recomputation:
     """Ask for one decision to be computed again; a wish that still waits is not doubled. The caller commits."""
     # Of two who ask at once the second waits here on PostgreSQL, and sees the wish of the first in what follows.

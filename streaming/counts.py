@@ -31,6 +31,8 @@ class Counts:
                 counted["plumbline_conflicts_total", ""] += 1
             elif isinstance(entry, Rejected):
                 counted["plumbline_rejected_total", entry.source.topic] += 1
+                counted["plumbline_unreadable_total", ""] += entry.kind == "unreadable"
+                counted["plumbline_unprocessable_total", ""] += entry.kind == "unprocessable"
             elif isinstance(entry, LabelApplied) and entry.source is not None:
                 counted["plumbline_labels_total", entry.effect] += 1
             elif isinstance(entry, Answered) and entry.role == "shadow":

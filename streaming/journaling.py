@@ -30,11 +30,15 @@ SLOW_SECONDS: Final = 2.0
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """A batch that readers can see now, its first entry's sequence number, and how long the writing took."""
+    """A batch that readers can see now, its first entry's sequence number, and how long the writing took.
+
+    appended_at_ms: when the broker took in its newest entry, by the broker's clock.
+    """
 
     batch: Batch
     first: int
     seconds: float
+    appended_at_ms: int
 
     @property
     def sequence(self) -> int:
@@ -91,10 +95,11 @@ class Journaling:
                 close_off(self._producer, [self._journal], COMMIT_MS)
         except ProducerFencedError as error:
             raise Fenced("another scorer took over while this one was journaling") from error
-        first, last = (each.get(timeout=0).offset for each in (sent[0], sent[-1]))
+        newest = sent[-1].get(timeout=0)
+        first, last = sent[0].get(timeout=0).offset, newest.offset
         if last - first != len(sent) - 1:
             raise AssertionError(f"{len(sent)} entries of one transaction lie from {first} to {last}")
-        return Written(batch, first, perf_counter() - begun)
+        return Written(batch, first, perf_counter() - begun, newest.timestamp)
 
 
 def begin_term(bootstrap: str, producer: KafkaProducer, to: TopicPartition, dead_letters: TopicPartition) -> int:

@@ -10,23 +10,27 @@ from typing import Any, Final
 
 import structlog
 from kafka import KafkaConsumer, TopicPartition
+from kafka.errors import KafkaError
 
 from features.grammar import Declaration, fields_of
 from features.sweep import History
 from observe.metrics import Metrics
 from plumbline.decision import Source
-from plumbline.errors import Fenced
+from plumbline.errors import Fenced, PlumblineError
 from plumbline.journal import AssignmentApplied, ControlApplied
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
 from plumbline.times import MAX_AGE_DAYS
 from streaming.batch import Batch, Message, process
+from streaming.broker_clock import BrokerClock
 from streaming.counts import Counts
+from streaming.isolation import Isolation, ProcessingFailed
 from streaming.journaling import Journaling
 from streaming.kafka import partitions, reaching, reader
 from streaming.lease import Lease
 from streaming.model import Model
 from streaming.prepared import history_until
+from streaming.rejections import Rejections
 from streaming.shadows import Shadows, ask_again, journaled, left_waiting
 from streaming.snapshots import Snapshots
 from streaming.state import BEFORE_JOURNAL, CaughtUp, Supply
@@ -53,6 +57,8 @@ class Scoring:
     snapshot_every_transactions: int
     remembered_transactions: int
     message_max_age_days: int = MAX_AGE_DAYS
+    clock_tolerance_seconds: int = 300
+    rejected_share_warn: float = 0.05
 
     def topic(self, topic: Topic) -> str:
         """A topic's name here."""
@@ -92,6 +98,8 @@ class Leader:
         caught_up: CaughtUp,
         journaling: Journaling,
         lease: Lease,
+        clock: BrokerClock,
+        isolation: Isolation,
     ) -> None:
         self.scoring = scoring
         self.model = model
@@ -101,9 +109,12 @@ class Leader:
         self.state = caught_up.state
         self.journaling = journaling
         self.lease = lease
+        self.clock = clock
+        self.isolation = isolation
         self.snapshots = Snapshots(scoring.snapshots, scoring.snapshot_every_transactions)
         self.shadows = Shadows(model)
         self.counts = Counts(metrics)
+        self.rejections = Rejections(metrics, scoring.rejected_share_warn)
 
     def lead(self, stop: Event, announce: Callable[[], None]) -> None:
         """Take micro-batches until `stop` is set or the lease is lost; then leave a snapshot."""
@@ -131,12 +142,14 @@ class Leader:
                 if self.snapshots.due(self.state):
                     self._settle()  # a snapshot holds what is journaled, and nothing else
                     self.snapshots.take(self.caught_up)
+                self._look_at_clock()
                 if not self.lease.held:
                     raise Fenced("the lease went to another scorer")
                 now = time.monotonic()
                 if now >= next_look:
                     next_look = now + PARTITIONS_SECONDS
                     self._set_lag(sources)
+                    self.rejections.look(now)
                     if {each for name in topics for each in partitions(sources, name)} != known_partitions:
                         raise PartitionsChanged
         self._settle()
@@ -167,25 +180,42 @@ class Leader:
         return reader(self.scoring.bootstrap, positions, most_records=self.scoring.batch_max_transactions, damaged=True)
 
     def _take(self, records: dict[TopicPartition, list[Any]]) -> None:
+        messages = [
+            Message(Source(each.topic, each.partition, each.offset, each.timestamp), each.value or b"")
+            for found in records.values()
+            for each in found
+        ]
+        self.clock.read(max(each.source.appended_at_ms for each in messages))
+        self.clock.require_right()  # before anything bears a wrong time
+        if self.isolation.alone([each.place for each in messages]):
+            for each in messages:
+                self._process([each])
+        else:
+            self._process(messages)
+
+    def _process(self, messages: Sequence[Message]) -> None:
         by_topic: dict[str, list[Message]] = {}
-        for partition, found in records.items():
-            by_topic.setdefault(partition.topic, []).extend(
-                Message(Source(each.topic, each.partition, each.offset, each.timestamp), each.value or b"")
-                for each in found
-            )
+        for message in messages:
+            by_topic.setdefault(message.source.topic, []).append(message)
         if by_topic.get(self.scoring.topic(Topic.CONTROL)):
             self._settle()  # what an assignment brings along is made from the journal, which must be whole
         begun = time.perf_counter()
-        batch = process(
-            self.state,
-            self.model,
-            control=by_topic.get(self.scoring.topic(Topic.CONTROL), ()),
-            label=by_topic.get(self.scoring.topic(Topic.LABELS), ()),
-            transaction=by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()),
-            now_us=self.now_us(),
-            supply=supply_of(self.scoring, CATCH_UP_ENTRIES),
-            max_age_days=self.scoring.message_max_age_days,
-        )
+        try:
+            batch = process(
+                self.state,
+                self.model,
+                control=by_topic.get(self.scoring.topic(Topic.CONTROL), ()),
+                label=by_topic.get(self.scoring.topic(Topic.LABELS), ()),
+                transaction=by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()),
+                now_us=self.now_us(),
+                supply=supply_of(self.scoring, CATCH_UP_ENTRIES),
+                max_age_days=self.scoring.message_max_age_days,
+                unprocessable=self.isolation.unprocessable,
+            )
+        except (PlumblineError, KafkaError, OSError, MemoryError):
+            raise
+        except Exception as error:
+            raise ProcessingFailed([each.place for each in messages]) from error
         self.counts.decided(time.perf_counter() - begun)
         self._settle()
         self._begin(batch)
@@ -201,8 +231,14 @@ class Leader:
         written = self.journaling.settle()
         if written is None:
             return
+        self.clock.wrote(written.appended_at_ms)
         self.counts.took(written.batch, written.seconds)
+        self.rejections.took(written.batch.entries, time.monotonic())
         journaled(self.state, self.shadows, written.batch, written.first)
+
+    def _look_at_clock(self) -> None:
+        self.metrics.gauge("plumbline_clock_difference_seconds").set(self.clock.difference_seconds)
+        self.clock.require_right()
 
     def _set_lag(self, sources: KafkaConsumer) -> None:
         lag = 0

@@ -5,6 +5,7 @@ throw the state away, rebuild it from snapshot and journal, and go on at the jou
 one way to start, and a crash is just another start.
 """
 
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing, contextmanager
 from threading import Event
@@ -16,8 +17,10 @@ from kafka.errors import KafkaError, OffsetOutOfRangeError
 
 from observe.metrics import Metrics
 from plumbline import journal
-from plumbline.errors import BrokerUnavailable, Fenced, StateDiverged
+from plumbline.errors import BrokerUnavailable, ClockWrong, Fenced, StateDiverged
 from plumbline.names import Topic
+from streaming.broker_clock import BrokerClock
+from streaming.isolation import Isolation, ProcessingFailed, decides_made_up_payment
 from streaming.journaling import Journaling, begin_term
 from streaming.kafka import close_producer, end_offsets, reader, transactional_producer
 from streaming.known import Known
@@ -34,6 +37,8 @@ TRANSACTION_MS: Final = 10_000
 """The broker aborts a journal transaction open for longer, so that a dead leader cannot stall the journal's readers."""
 
 RETRY_SECONDS: Final = 0.5
+CLOCK_SECONDS: Final = 5.0
+"""How long a scorer whose clock is wrong leaves the lease to others before it looks again."""
 
 
 def run(
@@ -51,9 +56,11 @@ def run(
     scoring on would be wrong, and Unready when a snapshot cannot be written at the end.
     """
     warm_up()
+    clock = BrokerClock(now_us, time.monotonic, scoring.clock_tolerance_seconds)
+    isolation = Isolation()
     while not stop.is_set():
         try:
-            _term(scoring, model, metrics, now_us, stop, announce)
+            _term(scoring, model, metrics, now_us, stop, announce, clock, isolation)
         except PartitionsChanged:
             log.info("partitions changed, starting over")
         except OffsetOutOfRangeError as error:
@@ -61,6 +68,12 @@ def run(
                 f"the broker no longer holds what comes next ({error}): messages were deleted before they were "
                 "decided, or snapshots and topics are not of one installation"
             ) from error
+        except ProcessingFailed as failure:
+            isolation.failed(failure, lambda: decides_made_up_payment(model, now_us()))
+        except ClockWrong as error:
+            log.error("this scorer does not lead", error=str(error))
+            metrics.gauge("plumbline_clock_difference_seconds").set(error.seconds)
+            stop.wait(CLOCK_SECONDS)
         except (KafkaError, BrokerUnavailable, Fenced) as error:
             log.warning("starting over from snapshot and journal", error=f"{type(error).__name__}: {error}")
             stop.wait(RETRY_SECONDS)
@@ -75,6 +88,8 @@ def _term(
     now_us: Callable[[], int],
     stop: Event,
     announce: Callable[[str, int], None],
+    clock: BrokerClock,
+    isolation: Isolation,
 ) -> None:
     """One life: restore, stand by, lead."""
     with ExitStack() as stack:
@@ -88,6 +103,7 @@ def _term(
             fold(state, entries, IDLE_MS, supply_of(scoring, None))
         if stop.is_set():
             return
+        clock.require_right()
         # Making the producer fences an older leader; beginning the term closes off what that one left open.
         producer = stack.enter_context(_producing(scoring))
         letters = TopicPartition(scoring.topic(Topic.DEAD_LETTER), 0)
@@ -97,7 +113,7 @@ def _term(
             return
         metrics.gauge("plumbline_leader").set(1)
         journaling = stack.enter_context(Journaling(producer, scoring.journal, scoring.topic(Topic.DEAD_LETTER)))
-        leader = Leader(scoring, model, metrics, now_us, caught_up, journaling, lease)
+        leader = Leader(scoring, model, metrics, now_us, caught_up, journaling, lease, clock, isolation)
         leader.lead(stop, lambda: announce("leading", state.sequence))
 
 

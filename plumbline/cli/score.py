@@ -47,6 +47,8 @@ def score(
                 snapshot_every_transactions=settings.snapshot_every_transactions,
                 remembered_transactions=settings.remembered_transactions,
                 message_max_age_days=settings.message_max_age_days,
+                clock_tolerance_seconds=settings.clock_tolerance_seconds,
+                rejected_share_warn=settings.rejected_share_warn,
             )
             run(scoring, Model(client, monotonic), metrics, now_us, stop, announce)
     finally:

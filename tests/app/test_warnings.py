@@ -1,9 +1,11 @@
 """Warnings: on every page, in both languages, until their cause is gone and not a moment longer."""
 
 import pytest
+from sqlalchemy import select, update
 from sqlalchemy.orm import Session
 
 from store.audits import record_audit
+from store.tables import Decision, Rejected
 
 PAGES = (
     "/",
@@ -61,3 +63,40 @@ def test_the_part_that_the_overview_asks_for_holds_the_warnings_alone(console, a
 def test_who_is_not_logged_in_learns_nothing(console, audited):
     audited(1)
     assert "data-warning" not in console.client().get("/login").text
+
+
+@pytest.mark.parametrize(("seconds", "words"), [(-59, ""), (-61, "behind the broker"), (61, "ahead of the broker")])
+def test_a_scorers_clock_that_differs_by_a_minute_is_a_warning_until_a_decision_shows_it_right(console, seconds, words):
+    client = console.client("analyst")
+    with Session(console.engine) as session, session.begin():
+        newest = session.scalars(select(Decision).order_by(Decision.sequence.desc()).limit(1)).one()
+        newest.decided_at = (newest.journaled_at_ms + seconds * 1000) * 1000
+    page = client.get("/").text
+    assert page.count('data-warning="clock_differs"') == bool(words)
+    assert words in page.replace("&#39;", "'")
+    with Session(console.engine) as session, session.begin():
+        session.execute(update(Decision).values(decided_at=Decision.journaled_at_ms * 1000))
+    assert 'data-warning="clock_differs"' not in client.get("/").text
+
+
+def test_a_large_share_of_rejections_is_a_warning_while_it_lasts(console):
+    client = console.client("analyst")
+    with Session(console.engine) as session:
+        newest = session.scalars(select(Decision).order_by(Decision.sequence.desc()).limit(1)).one()
+
+    def reject(first, count, journaled_at):
+        with Session(console.engine) as session, session.begin():
+            session.add_all(
+                Rejected(
+                    sequence=newest.sequence + first + n, source_topic="transactions", source_partition=0,
+                    source_offset=n, error="", journaled_at=journaled_at,
+                )
+                for n in range(count)
+            )  # fmt: skip
+
+    reject(1, 500, console.now_us - 3600 * 10**6)
+    assert "many_rejected" not in client.get("/").text
+    reject(501, 500, console.now_us)
+    page = client.get("/").text
+    assert page.count('data-warning="many_rejected"') == 1
+    assert "messages were rejected: look at the dead letters" in page
