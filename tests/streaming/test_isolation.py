@@ -7,6 +7,7 @@ from plumbline.decision import Decision
 from plumbline.journal import Rejected
 from plumbline.policy import DEFAULT_POLICY
 from streaming import batch as module
+from streaming.arrivals import arrivals
 from streaming.batch import Batch, process
 from streaming.counts import Counts
 from streaming.isolation import UNPROCESSABLE_MAX, Isolation, ProcessingFailed, decides_made_up_payment
@@ -25,7 +26,7 @@ class Defect(Exception):
 @pytest.fixture
 def defect(monkeypatch):
     """Code that ends at one transaction."""
-    sound = module.arrivals
+    sound = arrivals
 
     def broken(rows):
         if any(getattr(each, "transaction_id", "") == BAD for each in rows):
