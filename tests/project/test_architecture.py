@@ -87,6 +87,7 @@ COMPARED_WALL_CLOCK = {
     "app/languages.py": "words on a page: a time of the future is shown as just now",
     "app/liveness.py": "clamped by what was seen on the monotonic clock",
     "app/recomputed.py": "for how long a page asks by itself whether its answer has come; Reload asks at any time",
+    "app/warnings.py": "a warning about the last ten minutes' messages, on a page",
     "archive/columns.py": "a payment of the future is refused",
     "archive/rules.py": "a payment of the future is refused",
     "audit/waiting.py": "clamped by what was seen on the monotonic clock",
@@ -103,6 +104,7 @@ COMPARED_WALL_CLOCK = {
     "serving/server/versions.py": "a folder that seems old is loaded at the first look, else at the second",
     "store/models.py": "a request expires after three days: an hour early or late",
     "store/overview.py": "figures of the last minutes, on a page",
+    "streaming/broker_clock.py": "what it is there for: it finds steps of this clock",
     "streaming/play.py": "a payment of the future is not sent",
 }
 
