@@ -18,12 +18,14 @@ import msgspec
 import numpy as np
 
 from plumbline.errors import Invalid
+from plumbline.transaction import DAY_US
 from retrain.gate_limits import Limits
-from retrain.gate_rules import Check, bounded, compared, fact, spread
+from retrain.gate_rules import Check, bounded, comparable, compared, declines, fact, spread
 from training.bootstrap import Draws, draw, ranked
 from training.costs import Costs, Thresholds
 from training.metrics import Array, Float64, ScoredRows, mean
 from training.resampled import judged, resampled, resampled_slices, shown
+from training.windows import day_name
 
 
 class InvalidSides(Invalid):
@@ -66,12 +68,19 @@ class Gate:
         """The checks that refused it."""
         return tuple(each for each in self.checks if not each.passed)
 
+    @property
+    def warnings(self) -> tuple[Check, ...]:
+        """The checks whose finding a person must accept before the version decides."""
+        return tuple(each for each in self.checks if each.warned)
+
     def facts(self) -> dict[str, Any]:
         """Everything as JSON: for the run's manifest, and for the card, where the console finds it."""
         return {
             "verdict": self.verdict,
             "why": [each.words for each in self.refusals],
             "why_zh": [each.words_zh for each in self.refusals],
+            "warnings": [each.words for each in self.warnings],
+            "warnings_zh": [each.words_zh for each in self.warnings],
             "checks": [each.facts() for each in self.checks],
             "metrics": {side: dict(each) for side, each in self.metrics.items()},
             "limits": msgspec.to_builtins(self.limits),
@@ -89,12 +98,14 @@ def judge(
     seeds: Sequence[Array] = (),
     labels: Mapping[str, float] | None = None,
     parity: Mapping[str, Any] | None = None,
+    compared_from: int | None = 0,
 ) -> Gate:
     """Judge a candidate against the champion, or alone where there is none.
 
     Both sides hold the same transactions, in any order. seed: of the resamples; seeds: scores float [n] of networks
     fitted with other seeds, in the order of the candidate's rows; labels: facts of the step that gathered the labels;
-    parity: what `release.parity` found, None where no server was asked.
+    parity: what `release.parity` found, None where no server was asked; compared_from: the first day, since 1970, from
+    which the champion learned nothing, None where nobody knows: the versions are compared on the days from it on alone.
     Raises InvalidSides for sides of other transactions, or with other truths.
     """
     order = np.argsort(candidate.rows.transaction_ids, kind="stable")
@@ -104,18 +115,43 @@ def judge(
         _require_same(ours.rows, theirs.rows)
     checks = [*_evidence(ours.rows, limits), *_labels(labels or {}, limits)]
     metrics: dict[str, dict[str, dict[str, float | None]]] = {}
-    if ours.rows.frauds.any() and not ours.rows.frauds.all():
+    if _both_kinds(ours.rows):
         draws = draw(ours.rows.accounts, seed, limits.resamples)
         found = resampled(ours.rows, draws, ours.thresholds, costs)
-        of_theirs = None if theirs is None else resampled(theirs.rows, draws, theirs.thresholds, costs)
-        metrics = {name: _shown(each) for name, each in (("candidate", found), ("champion", of_theirs)) if each}
+        metrics = {"candidate": _shown(found)}
         checks += _absolute(ours, found, limits, costs)
-        if of_theirs is not None:
-            checks += _compared(found, of_theirs, limits)
-        checks += _slices(ours.rows, None if theirs is None else theirs.rows, draws, limits)
+        if theirs is not None:
+            compared_checks, compared_metrics = _against(ours, theirs, compared_from, limits, costs, seed)
+            checks += compared_checks
+            metrics |= compared_metrics
+        checks += _slice_lifts(ours.rows, draws, limits)
         checks += _seeds(ours.rows, [each[order] for each in seeds], draws, limits)
     checks += _measured(ours, theirs, parity, limits)
     return Gate(all(each.passed for each in checks), tuple(checks), metrics, limits, seed)
+
+
+def _against(
+    ours: Side, theirs: Side, compared_from: int | None, limits: Limits, costs: Costs, seed: int
+) -> tuple[list[Check], dict[str, dict[str, dict[str, float | None]]]]:
+    """The compared checks, on the days from which the champion learned nothing, and both sides' metrics on these days.
+
+    Where too little is left, that alone is the finding, and nothing is compared.
+    """
+    later = ours.rows.occurred_at >= (0 if compared_from is None else compared_from * DAY_US)
+    a, b = replace(ours, rows=ours.rows.take(later)), replace(theirs, rows=theirs.rows.take(later))
+    accounts = len(np.unique(a.rows.accounts[a.rows.frauds.astype(bool)]))
+    since = "" if compared_from is None else day_name(max(compared_from, int(ours.rows.occurred_at.min()) // DAY_US))
+    enough = comparable(accounts, len(a.rows.scores), since, limits)
+    if not enough.passed or not _both_kinds(a.rows):
+        return [enough], {}
+    draws = draw(a.rows.accounts, seed, limits.resamples)
+    found, of_theirs = (resampled(each.rows, draws, each.thresholds, costs) for each in (a, b))
+    checks = [enough, *_compared(found, of_theirs, limits), *_slice_drops(a.rows, b.rows, draws, limits)]
+    return checks, {"candidate": _shown(found), "champion": _shown(of_theirs)}
+
+
+def _both_kinds(rows: ScoredRows) -> bool:
+    return bool(rows.frauds.any() and not rows.frauds.all())
 
 
 def _require_same(ours: ScoredRows, theirs: ScoredRows) -> None:
@@ -155,6 +191,8 @@ def _absolute(side: Side, found: Mapping[str, Float64], limits: Limits, costs: C
         share = found["cost"] * float(np.sum(rows.counted())) / none if none else None
         yield bounded("cost_share", share, most=limits.cost_share_most)
         yield bounded("review_load", found["review_share"], most=costs.review_share * limits.load_ratio_most)
+        declined = rows.scores.astype(np.float64) >= side.thresholds.decline_at
+        yield declines(mean(declined, rows.weights), costs.decline_share_most)
     yield bounded(
         "expected_ratio", found["expected_ratio"], most=limits.expected_ratio_most,
         least=1 / limits.expected_ratio_most, surely=True,
@@ -176,17 +214,20 @@ def _compared(ours: Mapping[str, Float64], theirs: Mapping[str, Float64], limits
     )  # fmt: skip
 
 
-def _slices(ours: ScoredRows, theirs: ScoredRows | None, draws: Draws, limits: Limits) -> Iterator[Check]:
-    found = resampled_slices(ours, draws, limits.slice_frauds_least)
-    of_theirs = {} if theirs is None else resampled_slices(theirs, draws, limits.slice_frauds_least)
-    for name, mask in judged(ours, limits.slice_frauds_least).items():
-        rate = mean(ours.frauds[mask], None if ours.weights is None else ours.weights[mask])
+def _slice_lifts(rows: ScoredRows, draws: Draws, limits: Limits) -> Iterator[Check]:
+    found = resampled_slices(rows, draws, limits.slice_frauds_least)
+    for name, mask in judged(rows, limits.slice_frauds_least).items():
+        rate = mean(rows.frauds[mask], None if rows.weights is None else rows.weights[mask])
         yield bounded("slice_lift", found[name] / rate, least=limits.slice_lift_least, part=name, surely=True)
-        if name in of_theirs:
-            yield compared(
-                "slices", found[name], of_theirs[name], limits, lost_most=limits.slice_drop_most, part=name,
-                among=len(found),
-            )  # fmt: skip
+
+
+def _slice_drops(ours: ScoredRows, theirs: ScoredRows, draws: Draws, limits: Limits) -> Iterator[Check]:
+    found, of_theirs = (resampled_slices(rows, draws, limits.slice_frauds_least) for rows in (ours, theirs))
+    for name in (name for name in found if name in of_theirs):
+        yield compared(
+            "slices", found[name], of_theirs[name], limits, lost_most=limits.slice_drop_most, part=name,
+            among=len(found),
+        )  # fmt: skip
 
 
 def _seeds(rows: ScoredRows, seeds: Sequence[Array], draws: Draws, limits: Limits) -> Iterator[Check]:

@@ -84,7 +84,8 @@ class Limits(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tr
 
 Name = Literal[
     "evidence", "labels_changed", "labels_unknown", "labels_contradicting", "fraud_rate",
-    "lift", "caught_lift", "cost_share", "expected_ratio", "review_load",
+    "lift", "caught_lift", "cost_share", "expected_ratio", "review_load", "decline_load",
+    "comparable",
     "ap", "cp100", "review_recall", "cost", "ece", "slices", "slice_lift",
     "seeds", "parity", "size", "latency",
 ]  # fmt: skip
@@ -116,6 +117,10 @@ RULES: Final = (
          "a model that costs more than none"),
     Rule("expected_ratio", 0, "frauds foretold over frauds there were", "预测欺诈数与实际之比",
          "scores are read as probabilities: by thresholds, and by the alert queue"),
+    Rule("decline_load", 0, "declines under its thresholds", "在其阈值下的拒绝量",
+         "a share that no bank's fraud can explain needs a person's word"),
+    Rule("comparable", 0, "days from which the champion learned nothing", "冠军未曾学习的日期",
+         "a model is the better for having seen the answers"),
     Rule("review_load", 0, "reviews under its thresholds", "在其阈值下的审核量", "people can look at so many"),
     Rule("ap", 2, "average precision", "平均精度", "the ranking as a whole"),
     Rule("cp100", 1, "card precision@100", "前 100 张卡精度", "what a day's team of analysts finds"),

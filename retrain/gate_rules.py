@@ -8,8 +8,10 @@ import numpy as np
 from retrain.gate_limits import BY_NAME, Limits, Name, level_of
 from training.bootstrap import interval
 from training.metrics import Float64
+from training.resampled import SHOWN_LEVEL, UNBOUNDED
 
-SHOWN_LEVEL: Final = 0.025
+SHARES: Final = frozenset({"review_load"})
+"""Absolute figures that cannot be above 1; the others are ratios."""
 NOTHING: Final = 1e-12
 """A difference below it is one of rounding, and told as none."""
 
@@ -20,7 +22,8 @@ class Check:
 
     judged: False where it could not be asked, which refuses nothing; part: the slice; limit: what the candidate's
     figure must reach, or may be at most; low, high: the interval of candidate less champion in a compared check, of
-    the candidate's figure in another; words, words_zh: the finding as a sentence.
+    the candidate's figure in another; words, words_zh: the finding as a sentence; warned: a person must accept
+    what it found before the version decides.
     """
 
     name: Name
@@ -34,6 +37,7 @@ class Check:
     words: str
     words_zh: str
     part: str = ""
+    warned: bool = False
 
     def facts(self) -> dict[str, Any]:
         """As JSON."""
@@ -58,7 +62,8 @@ def compared(
     is one, which share the check's part of alpha.
     """
     rule, sign = BY_NAME[name], -1 if less_is_better else 1
-    found = interval(ours - theirs, level_of(name, limits) / among)
+    span = np.inf if name in UNBOUNDED else 1.0
+    found = interval(ours - theirs, level_of(name, limits) / among, lowest=-span, highest=span)
     low, high = (found.low, found.high) if np.isfinite(found.error) else (found.estimate, found.estimate)
     surely = (high if sign > 0 else -low) < -slack
     too_much = sign * found.estimate < -lost_most
@@ -99,7 +104,7 @@ def bounded(
     if isinstance(found, float):
         value, low, high = found, None, None
     else:
-        of = interval(found, SHOWN_LEVEL)
+        of = interval(found, SHOWN_LEVEL, lowest=0.0, highest=1.0 if name in SHARES else np.inf)
         value, low, high = of.estimate, of.low, of.high
     bottom, top = (value, value) if low is None or high is None or not surely else (low, high)
     below, above = least is not None and top < least, most is not None and bottom > most
@@ -151,7 +156,7 @@ def fact(
 
 def spread(name: Name, values: Float64, most: float) -> Check:
     """Whether the metric of several networks lies close together; values: float64 [networks, 1 + B]."""
-    apart = interval(np.max(values, axis=0) - np.min(values, axis=0), SHOWN_LEVEL)
+    apart = interval(np.max(values, axis=0) - np.min(values, axis=0), SHOWN_LEVEL, lowest=0.0, highest=1.0)
     each = ", ".join(_number(value) for value in values[:, 0])
     en = f"average precision of {len(values)} seeds: {each}; {_number(apart.estimate)} apart"
     zh = f"{len(values)} 个种子的平均精度：{each}；相差 {_number(apart.estimate)}"
@@ -159,6 +164,36 @@ def spread(name: Name, values: Float64, most: float) -> Check:
     if not passed:
         en, zh = f"{en}, expected {_number(most)} or less", f"{zh}，应至多为 {_number(most)}"
     return Check(name, passed, True, apart.estimate, None, most, apart.low, apart.high, en, zh)
+
+
+def declines(share: float, most: float) -> Check:
+    """How many payments the candidate's thresholds would decline; more than `most` refuses nothing, and is held."""
+    rule = BY_NAME["decline_load"]
+    en, zh = f"{rule.en}: {_number(share)}", f"{rule.zh}：{_number(share)}"
+    if share > most:
+        en = f"{en}, more than {_number(most)}: held until a person accepts it"
+        zh = f"{zh}，超过 {_number(most)}：须经人工接受后方可上线"
+    return Check("decline_load", True, True, share, None, most, None, None, en, zh, warned=share > most)
+
+
+def comparable(accounts: int, rows: int, since: str, limits: Limits) -> Check:
+    """Whether enough is left to compare on: rows and defrauded accounts of days that the champion did not learn from.
+
+    since: the first such day; empty where the champion's card does not say on which days it was trained.
+    """
+    rule = BY_NAME["comparable"]
+    if not since:
+        en, zh = "the champion's card does not say on which days it was trained", "冠军的模型卡未注明训练日期"
+        return Check("comparable", False, True, None, None, None, None, None, en, zh)
+    passed = rows >= limits.rows_least and accounts >= limits.frauds_least
+    en = f"{rule.en}: from {since} on, {rows:,} rows and {accounts} defrauded accounts"
+    zh = f"{rule.zh}：自 {since} 起，{rows:,} 行，{accounts} 个被盗刷账户"
+    if not passed:
+        least = f"{limits.rows_least:,} rows and {limits.frauds_least} defrauded accounts or more"
+        en = f"{en}, expected {least}: the versions cannot be compared; take a later cut-off, or more test days"
+        zh = f"{zh}，应至少为 {limits.rows_least:,} 行和 {limits.frauds_least} 个账户：无法比较；请选择更晚的截止日期"
+    limit = float(limits.frauds_least)
+    return Check("comparable", passed, True, float(accounts), None, limit, None, None, en, zh)
 
 
 def _unasked(name: Name, part: str) -> Check:

@@ -174,7 +174,8 @@ def gate(night: "Night", place: Place) -> Done:
     from retrain.speed import measure
     from training.costs import Costs, choose
     from training.evaluate import load
-    from training.files import declaration_of
+    from training.files import card_of, declaration_of
+    from training.windows import untouched_from
 
     plan = night.plan
     limits, costs = msgspec.convert(plan.limits, Limits), msgspec.convert(plan.costs, Costs)
@@ -195,8 +196,10 @@ def gate(night: "Night", place: Place) -> Done:
     model = load(folder, night.declaration)
     ours = side(CANDIDATE, folder, model)
     parity = served_parity(folder, model, place.of("rows") / "test.parquet", ours.rows, place.keep / "parity")
+    compared_from = 0 if champion is None else untouched_from(card_of(night.models / str(champion)))
     found = judge(
         ours, of_champion(champion) if champion is not None else None, limits, costs, seed=plan.seed, seeds=seeds,
+        compared_from=compared_from,
         labels=msgspec.json.decode((place.of("labels") / "facts.json").read_bytes()), parity=parity,
     )  # fmt: skip
     facts = found.facts()

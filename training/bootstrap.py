@@ -61,22 +61,25 @@ class Draws:
 class Interval:
     """A metric as measured, its standard error, and how sure `low` and `high` are: the estimate plus or minus z errors.
 
-    level: the probability with which each end alone is passed by chance.
+    level: the probability with which each end alone is passed by chance; lowest, highest: what the metric can be, which
+    no end passes.
     """
 
     estimate: float
     error: float
     level: float
+    lowest: float = -np.inf
+    highest: float = np.inf
 
     @property
     def low(self) -> float:
         """Lower end."""
-        return self.estimate - self.reach
+        return float(np.clip(self.estimate - self.reach, self.lowest, self.highest))
 
     @property
     def high(self) -> float:
         """Upper end."""
-        return self.estimate + self.reach
+        return float(np.clip(self.estimate + self.reach, self.lowest, self.highest))
 
     @property
     def reach(self) -> float:
@@ -95,14 +98,14 @@ def draw(accounts: Array, seed: int, resamples: int = RESAMPLES) -> Draws:
     return Draws(times, place)
 
 
-def interval(values: Float64, level: float) -> Interval:
+def interval(values: Float64, level: float, *, lowest: float = -np.inf, highest: float = np.inf) -> Interval:
     """The interval of a metric from its values [1 + B]: as measured, and in every resample.
 
-    Resamples in which the metric is no number are left out.
+    lowest, highest: what the metric can be. Resamples in which it is no number are left out.
     """
     drawn = values[1:][np.isfinite(values[1:])]
     error = float(np.std(drawn, ddof=1)) if len(drawn) > 1 else float("nan")
-    return Interval(float(values[0]), error, level)
+    return Interval(float(values[0]), error, level, lowest, highest)
 
 
 def ranked(rows: ScoredRows, draws: Draws, shares: tuple[float, ...]) -> dict[str, Float64]:

@@ -56,6 +56,9 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     review_share: Annotated[
         float, Meta(gt=0, le=1, description="Review capacity: share of all payments that people can look at.")
     ] = 0.005
+    decline_share_most: Annotated[
+        Share, Meta(description="Thresholds that decline a greater share of all payments are held until accepted.")
+    ] = 0.02
 
 
 def read_costs(file: Path | None) -> Costs:

@@ -12,6 +12,8 @@ from training.slices import Mask, parts
 
 SHOWN_LEVEL: Final = 0.025
 """Of each end of an interval that a card shows: it holds what it says in 19 of 20 cases."""
+UNBOUNDED: Final = frozenset({"cost", "expected_ratio"})
+"""Metrics that may be above 1."""
 SLICE_FRAUDS: Final = 30
 """A slice with fewer defrauded accounts is not judged: its average precision says nothing yet."""
 
@@ -65,5 +67,8 @@ def judged(rows: ScoredRows, least: int = SLICE_FRAUDS) -> dict[str, Mask]:
 
 
 def shown(found: dict[str, Float64]) -> dict[str, Interval]:
-    """Each metric with the interval that a card shows."""
-    return {name: interval(values, SHOWN_LEVEL) for name, values in found.items()}
+    """Each metric with the interval that a card shows, within what it can be: from 0 on, and a share up to 1."""
+    return {
+        name: interval(values, SHOWN_LEVEL, lowest=0.0, highest=np.inf if name in UNBOUNDED else 1.0)
+        for name, values in found.items()
+    }

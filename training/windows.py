@@ -1,8 +1,9 @@
 """Which transactions train and which test: whole UTC days, in time order, with a delay for labels to become known."""
 
 import datetime
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 from plumbline.errors import Invalid, Refused
 from plumbline.transaction import DAY_US
@@ -96,6 +97,17 @@ def automatic(first_us: int, last_us: int, delay_days: int = 7) -> Windows:
             "give a longer one, or a smaller --delay-days"
         )
     return Windows(Days(train_first, train_last), delay_days, Days(test_first, test_last))
+
+
+def untouched_from(card: Mapping[str, Any]) -> int | None:
+    """The first day, since 1970, from which a version learned nothing: after its training days and their labels' delay.
+
+    card: what the version says of itself; None where it does not say on which days it was trained.
+    """
+    try:
+        return parse_days(str(card["train"])).last + int(card["delay_days"]) + 1
+    except (KeyError, ValueError, TypeError):
+        return None
 
 
 def _day(text: str) -> int:

@@ -10,9 +10,11 @@ import pytest
 
 from benchmarks.gate import KINDS, NOISE, seen, side, window
 from plumbline.errors import InvalidSetting
+from plumbline.transaction import DAY_US
 from retrain.gate import InvalidSides, judge
 from retrain.gate_limits import RULES, Limits, read_limits
 from training.costs import Costs, Thresholds
+from training.windows import day_name, untouched_from
 
 COSTS, LIMITS = Costs(), Limits(resamples=100, slice_frauds_least=12)
 
@@ -173,3 +175,73 @@ def test_every_check_and_every_limit_stands_in_the_docs():
     text = (Path(__file__).parents[2] / "docs" / "gate.md").read_text(encoding="utf-8")
     for name in (*(rule.name for rule in RULES), *Limits.__struct_fields__):
         assert f"| `{name}` |" in text, name
+
+
+def days_of(side):
+    return side.rows.occurred_at // DAY_US
+
+
+def test_nothing_is_compared_on_days_from_which_the_champion_learned(champion, equal):
+    days = days_of(equal)
+    middle = int(np.median(days)) + 1
+    seen_answers = np.where(days < middle, equal.rows.frauds.astype(np.float32), champion.rows.scores)
+    taught = replace(champion, rows=replace(champion.rows, scores=seen_answers.astype(np.float32)))
+    few = msgspec.structs.replace(LIMITS, rows_least=100, frauds_least=10)
+    unfair = judge(equal, taught, few, COSTS, seed=1)
+    assert {"ap", "review_recall"} <= refused(unfair)
+    fair = judge(equal, taught, few, COSTS, seed=1, compared_from=middle)
+    assert not {"ap", "cp100", "review_recall", "slices"} & refused(fair), fair.facts()["why"]
+    later = judge(
+        replace(equal, rows=equal.rows.take(days >= middle)), replace(taught, rows=taught.rows.take(days >= middle)),
+        few, COSTS, seed=1,
+    )  # fmt: skip
+    both = [[each for each in gate.checks if each.name in {"ap", "cp100", "cost", "ece"}] for gate in (fair, later)]
+    assert both[0] == both[1], "as if the window held the later days alone"
+    assert fair.metrics["champion"] == later.metrics["champion"]
+    (found,) = [each for each in fair.checks if each.name == "comparable"]
+    assert f"from {day_name(middle)} on, {np.count_nonzero(days >= middle):,} rows" in found.words
+
+
+@pytest.mark.parametrize(
+    ("days_left", "words"), [(0, "0 rows and 0 defrauded accounts, expected 1,000 rows"), (None, "does not say")]
+)
+def test_a_champion_that_learned_from_every_day_cannot_be_compared(champion, equal, days_left, words):
+    compared_from = None if days_left is None else int(days_of(equal).max()) + 1
+    gate = judge(equal, champion, LIMITS, COSTS, seed=1, compared_from=compared_from)
+    assert refused(gate) == {"comparable"}
+    assert words in gate.refusals[0].words
+    assert not {"ap", "cp100", "cost", "slices"} & {each.name for each in gate.checks}
+    assert "champion" not in gate.metrics
+
+
+def test_the_first_day_from_which_a_version_learned_nothing():
+    card = {"train": "2026-01-01..2026-01-31", "delay_days": 7}
+    assert day_name(untouched_from(card)) == "2026-02-08"
+    assert [untouched_from(each) for each in ({}, {"train": "january", "delay_days": 7})] == [None, None]
+
+
+def test_thresholds_that_decline_much_are_held_with_a_warning(equal, champion):
+    many = replace(equal, thresholds=Thresholds(0.0, float(np.quantile(equal.rows.scores, 0.8))))
+    gate = judge(many, champion, LIMITS, COSTS, seed=1)
+    (held,) = gate.warnings
+    assert (held.name, held.passed) == ("decline_load", True)
+    assert "declines under its thresholds: 0.2, more than 0.02: held until a person accepts it" in held.words
+    assert gate.facts()["warnings"] == [held.words]
+    assert not judge(equal, champion, LIMITS, COSTS, seed=1).warnings
+
+
+def test_no_interval_leaves_what_its_figure_can_be(of, champion):
+    frauds = champion.rows.frauds
+    perfect = side(of, np.where(frauds, 5.0, -5.0), COSTS)
+    none = side(of, np.full(len(frauds), -12.0), COSTS)
+    for candidate in (perfect, none):
+        gate = judge(candidate, champion, LIMITS, COSTS, seed=1)
+        for each in gate.metrics.values():
+            for name, found in each.items():
+                most = np.inf if name in {"cost", "expected_ratio"} else 1
+                assert found["low"] is None or 0 <= found["low"] <= found["high"] <= most, name
+        for check in gate.checks:
+            if check.low is not None and check.name in {"ap", "cp100", "review_recall", "ece", "slices"}:
+                assert -1 <= check.low <= check.high <= 1
+            elif check.low is not None and check.name != "cost":
+                assert check.low >= 0, check.name
