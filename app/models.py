@@ -15,19 +15,24 @@ from flask_security import roles_accepted
 from app.access import person
 from app.card import POLICY, card_page
 from app.database import engine, store
+from app.languages import percent
 from app.news import now_us
 from app.protection import OWN_POLICY
 from plumbline.errors import ModelVersionNotFound, NotFound, Refused
 from store import models
 from store.engine import transaction
 from store.model_tables import ModelRequest, ModelVersion
+from training.costs import decline_share
 
 blueprint = Blueprint("models", __name__, url_prefix="/models")
 
 STAGE_ICONS: Final = {"champion": "approve", "canary": "review", "shadow": "note"}
 FOLDER: Final = "plumbline.models"
 """Under this name the application knows the folder of the versions on this machine."""
-HEADLINES: Final = ("ap", "auc", "cp100", "ece", "brier", "review_precision", "review_recall")
+HEADLINES: Final = (
+    "ap", "ap_unblocked", "auc", "auc_unblocked", "cp100", "cp100_unblocked", "ece", "ece_unblocked", "brier",
+    "brier_unblocked", "review_precision", "review_recall",
+)  # fmt: skip
 """Metrics that a page shows, the most telling first."""
 
 
@@ -77,6 +82,7 @@ def version(number: int) -> ResponseReturnValue:
         slices=sorted(found.slices.items()),
         has_card=card_page(current_app.extensions[FOLDER], found) is not None,
         findings=gate_findings(found),
+        held=held_words(found),
         now=now_us(),
         **_words(),
     )
@@ -117,6 +123,14 @@ def gate_findings(found: ModelVersion) -> list[tuple[bool, str]]:
     words = "words_zh" if str(get_locale()).startswith("zh") else "words"
     judged = [(bool(each["passed"]), str(each[words])) for each in checks if each.get("judged")]
     return sorted(judged, key=lambda each: each[0])
+
+
+def held_words(found: ModelVersion) -> str:
+    """Why a version decides only once a person accepted it; empty where it is not held."""
+    share = decline_share(found.card or {})
+    if share is None:
+        return ""
+    return str(gettext("Held: its thresholds would decline %(share)s of all payments.", share=percent(share)))
 
 
 def why_not(request: ModelRequest) -> str:
@@ -199,6 +213,9 @@ def metric_words(name: str) -> str:
         "cost": gettext("Expected cost per transaction"),
         "review_share": gettext("Share that goes to review"),
     }
+    stem = name.removesuffix("_unblocked")
+    if stem != name and stem in spoken:
+        return str(gettext("%(metric)s, cards not yet blocked", metric=spoken[stem]))
     return str(spoken.get(name, name))
 
 

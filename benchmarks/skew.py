@@ -203,7 +203,9 @@ def run(folder: Path, handbook: Path, seed: int) -> dict[str, float]:
         chosen = choose(scored(scores), Costs())
         return np.array([chosen.review_at, chosen.decline_at])
 
-    bench = Bench(lambda scores: measure_as_published(archive, windows, scored(scores))["ap"], thresholds, sides)
+    bench = Bench(
+        lambda scores: measure_as_published(archive, windows, scored(scores))["ap_unblocked"], thresholds, sides
+    )
     one, other = sides["own"]
     different = np.count_nonzero(unequal(one.features, other.features)) + np.count_nonzero(
         unequal(one.scores, other.scores)

@@ -43,7 +43,7 @@ def _run(folder: Path, handbook: Path, seed: int, through_kafka: bool) -> dict[s
     from archive.layout import open_archive
     from training.evaluate import load_version
     from training.fit import Recipe
-    from training.train import measure_as_published, scores_of, train
+    from training.train import PUBLISHED, UNBLOCKED, measure_as_published, scores_of, train
     from training.windows import Windows, parse_days
 
     archive_folder, models = folder / "archive", folder / "models" / MODEL_NAME
@@ -57,7 +57,7 @@ def _run(folder: Path, handbook: Path, seed: int, through_kafka: bool) -> dict[s
         tell=_tell,
     )  # fmt: skip
     result = {"train_seconds": round(time.monotonic() - began, 1), "train_rows": float(trained.rows["train"])}
-    names = ("auc", "ap", "cp100", "ece", "brier", "rows", "frauds")
+    names = tuple(f"{name}{UNBLOCKED}" for name in PUBLISHED)
     result |= {f"offline_{name}": trained.metrics[name] for name in names}
     if through_kafka:
         from benchmarks.through_kafka import decisions

@@ -24,6 +24,7 @@ from plumbline.errors import BrokerUnavailable, ModelUnavailable, ModelVersionNo
 from plumbline.transaction import SECOND_US
 from release import recording, serving, thresholds
 from release.assigning import assigned, same_effect
+from release.held import require_accepted
 from release.publishing import named, send, wait_in_force
 from release.reconcile import Reconciled, Stream, reconcile
 from release.registering import verify_registered
@@ -195,6 +196,9 @@ def _checked(
     with transaction(site.engine) as session:
         for number in sorted({*answering, *gated}):
             verify_registered(site.models, model_version(session, number))
+        for number in gated:
+            if after.placed[number].stage in DECIDING:
+                require_accepted(model_version(session, number), request)
     tell("files")
     evidence: dict[str, Any] = {**(request.evidence or {}), "files": "verified", "notes": []}
     assignment = _assignment(before, after, request, found.active, published)

@@ -98,8 +98,9 @@ def releaser(session: Session, name: str) -> User:
 def ask(
     session: Session, *, kind: str, by: str, now_us: int, version: int | None = None, to_stage: str = "",
     per_mille: int = 0, arms: dict[str, int] | None = None, name: str = "", why: str = "", over: bool = False,
+    evidence: dict[str, Any] | None = None,
 ) -> ModelRequest:  # fmt: skip
-    """File a request, which waits for a second person; the caller commits.
+    """File a request, which waits for a second person; the caller commits. evidence: what it is asked for.
 
     One that asks for the same and still waits is not doubled. Raises Refused, UserNotFound, ModelVersionNotFound.
     """
@@ -113,7 +114,7 @@ def ask(
     request = ModelRequest(
         kind=kind, version=version, to_stage=to_stage, per_mille=per_mille, arms=arms or {}, name=name, why=why,
         over=over, asked_by=person.email, asked_at=now_us, expires_at=now_us + REQUEST_SECONDS * SECOND_US,
-        state=WAITING,
+        state=WAITING, evidence=evidence,
     )  # fmt: skip
     session.add(request)
     session.flush()

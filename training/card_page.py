@@ -15,7 +15,7 @@ from jinja2 import Environment, StrictUndefined
 from training.bootstrap import draw
 from training.card_plots import plots
 from training.card_template import TEMPLATE
-from training.costs import Costs, Thresholds
+from training.costs import Costs, Thresholds, decline_share
 from training.metrics import ScoredRows
 from training.resampled import resampled, shown
 
@@ -26,17 +26,22 @@ RESAMPLES: Final = 200
 
 METRICS: Final = {
     "ap": ("Average precision", "平均精度"),
+    "ap_unblocked": ("Average precision, cards not yet blocked", "平均精度（尚未冻结的卡）"),
     "auc": ("ROC AUC", "ROC 曲线下面积"),
+    "auc_unblocked": ("ROC AUC, cards not yet blocked", "ROC 曲线下面积（尚未冻结的卡）"),
     "cp100": ("Card precision@100", "前 100 张卡精度"),
+    "cp100_unblocked": ("Card precision@100, cards not yet blocked", "前 100 张卡精度（尚未冻结的卡）"),
     "review_recall": ("Recall at the review capacity", "审核容量内召回率"),
     "review_precision": ("Precision at the review capacity", "审核容量内精度"),
     "cost": ("Expected cost a transaction, minor units", "每笔交易预期成本（最小货币单位）"),
     "ece": ("Calibration error", "校准误差"),
+    "ece_unblocked": ("Calibration error, cards not yet blocked", "校准误差（尚未冻结的卡）"),
     "calibration_slope": ("Calibration slope (1 is right)", "校准斜率（1 为准确）"),
     "calibration_bias": ("Calibration bias (0 is right)", "校准偏移（0 为准确）"),
     "expected_ratio": ("Frauds foretold over frauds there were", "预测欺诈数与实际之比"),
     "review_share": ("Share reviewed under the thresholds", "阈值下的审核占比"),
     "brier": ("Brier score", "Brier 分数"),
+    "brier_unblocked": ("Brier score, cards not yet blocked", "Brier 分数（尚未冻结的卡）"),
 }  # fmt: skip
 PICTURES: Final = {
     "precision_recall": ("Precision and recall", "精度与召回率"),
@@ -100,7 +105,7 @@ def page(
     text = _template.render(
         facts=facts, created=_moment(facts.get("created_at")), metrics=metrics, made=made, pictures=pictures,
         slices=sorted(facts.get("slices", {}).items()), gate=facts.get("gate"), policy=facts.get("policy", {}),
-        costs=facts.get("costs") or {}, number=_number, interval=_interval,
+        costs=facts.get("costs") or {}, held=decline_share(facts), number=_number, interval=_interval,
     )  # fmt: skip
     return text.encode()
 

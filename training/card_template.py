@@ -94,6 +94,9 @@ sample that was let through, where there was one.</p>
 
 <section>
 <h2>Thresholds and costs <span lang="zh">阈值与成本</span></h2>
+{% if held is not none %}
+<p class="refused">Held: these thresholds would decline {{ "%.2f"|format(100 * held) }} % of all payments; the version decides only after a person accepted that. <span lang="zh">已搁置：这些阈值将拒绝全部支付的 {{ "%.2f"|format(100 * held) }}%，须经人工接受后方可决策。</span></p>
+{% endif %}
 <table><tbody>
 {% for name, words, zh in (("review_at", "Review from", "审核起点"), ("decline_at", "Decline from", "拒绝起点")) if name in policy %}
 <tr><th>{{ words }} <span lang="zh">{{ zh }}</span></th><td class="number">{{ "never · 从不" if policy[name] > 1 else number(policy[name]) }}</td></tr>

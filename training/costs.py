@@ -10,6 +10,7 @@ it, within what people can look at: the choice needs no label, and one large fra
 thresholds would have cost is then counted by the truth.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -112,6 +113,14 @@ class Spent:
     def cost_minor(self) -> float:
         """Fraud, reviews and insults together."""
         return self.fraud_minor + self.review_minor + self.insult_minor
+
+
+def decline_share(card: Mapping[str, Any]) -> float | None:
+    """The share of all payments that a version's thresholds would decline, where it is held for that; else None."""
+    costs = card.get("costs") or {}
+    share = (costs.get("spent") or {}).get("decline_share")
+    most = (costs.get("assumed") or {}).get("decline_share_most", Costs().decline_share_most)
+    return float(share) if share is not None and share > most else None
 
 
 def row_costs(rows: ScoredRows, thresholds: Thresholds, costs: Costs) -> tuple[Float64, Float64, Float64]:

@@ -28,6 +28,10 @@ def promote(
     over: Annotated[
         bool, typer.Option("--over", help="Replace an assignment that the registry did not make, such as one by hand.")
     ] = False,
+    accept_declines: Annotated[
+        bool,
+        typer.Option("--accept-declines", help="Accept a version that is held for the share it would decline."),
+    ] = False,
     approve: Annotated[
         bool, typer.Option("--approve", help="Allow what somebody else asked for, and carry it out.")
     ] = False,
@@ -39,7 +43,8 @@ def promote(
     """Ask for a version's next stage; the same command with --approve, by a second person, carries it out."""
     from plumbline.cli.shares import per_mille
     from plumbline.errors import InvalidSetting
-    from release.carrying import wanted
+    from release.carrying import DECIDING, wanted
+    from release.held import acceptance, require_accepted
     from release.stages import CANARY_FIRST, NEXT
     from release.state import registry_of
     from store import models
@@ -61,10 +66,13 @@ def promote(
                 carry_out_one(place, found, gated, as_json)
         return
     with opened() as (engine, _), transaction(engine) as session:
+        found_version = models.model_version(session, version)
         request = models.ask(
             session, kind="promote", version=version, to_stage=to, per_mille=accounts, why=why, over=over, by=by,
-            now_us=now_us(),
+            now_us=now_us(), evidence=(acceptance(found_version, by) or None) if accept_declines else None,
         )  # fmt: skip
+        if to in DECIDING:
+            require_accepted(found_version, request)
         wanted(registry_of(session), request)  # what is not lawful now is refused now, and not by the second person
         facts = request_facts(request)
     if as_json:

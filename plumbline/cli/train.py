@@ -87,6 +87,7 @@ def train(
         help_fitting(working, recipe, declared)
         print(json.dumps({"worker": among.worker}) if as_json else f"worker {among.worker} is done")
         return
+    costs = read_costs(Path(given.costs_file) if given.costs_file else None)
     with runner_of(given) as runner, _bars() as tell:
         trained = run(
             opened,
@@ -103,10 +104,14 @@ def train(
             made={
                 "code_commit": code_commit(given.code_commit), "lock_sha256": lock_sha256(), "made_by": by or operator()
             },
-            costs=read_costs(Path(given.costs_file) if given.costs_file else None),
+            costs=costs,
             tell=tell,
             work=working,
         )  # fmt: skip
+    if trained.money.decline_share > costs.decline_share_most:
+        print(f"plumbline: warning: these thresholds decline {trained.money.decline_share:.2%} of all payments, more "
+              f"than {costs.decline_share_most:.2%}: the version is held until a person accepts that (docs/releases.md)",
+              file=sys.stderr)  # fmt: skip
     registered = _register(given, trained.folder, by or operator())
     if as_json:
         print(json.dumps({
@@ -121,6 +126,8 @@ def train(
     print(f"trained on {windows.train}, {trained.rows['train']:,} rows; tested on {windows.test}:")
     print(f"  ROC AUC {found['auc']:.4f}, average precision {found['ap']:.4f}, card precision@100 {found['cp100']:.4f}")
     print(f"  calibration error {found['ece']:.5f}, Brier score {found['brier']:.5f}")
+    print(f"  cards not yet blocked: average precision {found['ap_unblocked']:.4f}, card precision@100 "
+          f"{found['cp100_unblocked']:.4f}, calibration error {found['ece_unblocked']:.5f}")  # fmt: skip
     print(f"  fraud, reviews and insults cost {trained.money.cost_minor:,.0f} minor units; approving all costs "
           f"{trained.money.none_minor:,.0f}")  # fmt: skip
     print(f"  review from {trained.policy.review_at:.4f}, decline from {trained.policy.decline_at:.4f}")

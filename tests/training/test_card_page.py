@@ -49,10 +49,12 @@ def sides():
 def facts(sides):
     ours, champion = sides
     gate = judge(ours, champion, Limits(resamples=100), COSTS, seed=1)
+    metrics = measure(ours.rows)
+    metrics |= {f"{name}_unblocked": metrics[name] / 2 for name in ("ap", "auc", "cp100", "ece", "brier")}
     return {
         "name": "plumbline", "version": 7, "created_at": 1_700_000_000_000_000, "train": "2024-01-01..2024-02-01",
         "test": "2024-02-09..2024-02-14", "rows": {"train": 100_000, "test": 6_000}, "seed": 3,
-        "metrics": measure(ours.rows), "slices": slices(ours.rows), "gate": gate.facts(), "made_by": HOSTILE,
+        "metrics": metrics, "slices": slices(ours.rows), "gate": gate.facts(), "made_by": HOSTILE,
         "policy": {"review_at": 0.2, "decline_at": 2.0}, "fingerprint": "0123456789abcdef",
         "costs": {"assumed": {"review_minor": 300}, "spent": {"cost_minor": 12_345.0}},
     }  # fmt: skip
@@ -125,6 +127,15 @@ def test_a_card_of_little_says_little():
     assert "old" in words
     assert "Gate" not in words
     assert "Pictures" not in words
+
+
+def test_a_card_says_two_figures_by_two_names_and_that_a_version_is_held(facts):
+    words = " ".join(Elements(page(facts).decode()).text)
+    for name in ("ap", "ap_unblocked"):
+        assert f"{facts['metrics'][name]:,.5g}" in words
+    assert "Held:" not in words
+    held = {**facts, "costs": {"assumed": {}, "spent": {"decline_share": 0.19}}}
+    assert "Held: these thresholds would decline 19.00 % of all payments" in page(held).decode()
 
 
 def test_the_command_holds_a_card_against_its_digest(tmp_path, capsys, text, monkeypatch):
