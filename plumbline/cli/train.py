@@ -110,7 +110,7 @@ def train(
         )  # fmt: skip
     if trained.money.decline_share > costs.decline_share_most:
         print(f"plumbline: warning: these thresholds decline {trained.money.decline_share:.2%} of all payments, more "
-              f"than {costs.decline_share_most:.2%}: the version is held until a person accepts that (docs/releases.md)",
+              f"than {costs.decline_share_most:.2%}: the version is held, see docs/releases.md",
               file=sys.stderr)  # fmt: skip
     registered = _register(given, trained.folder, by or operator())
     if as_json:
