@@ -18,11 +18,11 @@ from app.database import engine, store
 from app.languages import percent
 from app.news import now_us
 from app.protection import OWN_POLICY
+from plumbline.declines import decline_share
 from plumbline.errors import ModelVersionNotFound, NotFound, Refused
 from store import models
 from store.engine import transaction
 from store.model_tables import ModelRequest, ModelVersion
-from training.costs import decline_share
 
 blueprint = Blueprint("models", __name__, url_prefix="/models")
 

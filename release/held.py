@@ -6,9 +6,9 @@ What the thresholds would decline on the test days, and the share above which a 
 
 from typing import Any, Final
 
+from plumbline.declines import DECLINE_SHARE_MOST, decline_share
 from plumbline.errors import Refused
 from store.model_tables import ModelRequest, ModelVersion
-from training.costs import Costs, decline_share
 
 ACCEPTED: Final = "accepted_decline_share"
 
@@ -18,7 +18,7 @@ def warning(version: ModelVersion) -> str:
     share = decline_share(version.card)
     if share is None:
         return ""
-    most = (version.card["costs"].get("assumed") or {}).get("decline_share_most", Costs().decline_share_most)
+    most = (version.card["costs"].get("assumed") or {}).get("decline_share_most", DECLINE_SHARE_MOST)
     return (
         f"version {version.version} would decline {share:.2%} of all payments under its thresholds, more than "
         f"{most:.2%} (`decline_share_most`)"

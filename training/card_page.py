@@ -12,10 +12,11 @@ from typing import Any, Final
 
 from jinja2 import Environment, StrictUndefined
 
+from plumbline.declines import decline_share
 from training.bootstrap import draw
 from training.card_plots import plots
 from training.card_template import TEMPLATE
-from training.costs import Costs, Thresholds, decline_share
+from training.costs import Costs, Thresholds
 from training.metrics import ScoredRows
 from training.resampled import resampled, shown
 

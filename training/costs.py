@@ -10,7 +10,6 @@ it, within what people can look at: the choice needs no label, and one large fra
 thresholds would have cost is then counted by the truth.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Final
@@ -20,6 +19,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec import Meta
 
+from plumbline.declines import DECLINE_SHARE_MOST
 from plumbline.errors import Invalid, InvalidSetting
 from plumbline.policy import float32
 from plumbline.transaction import DAY_US
@@ -59,7 +59,7 @@ class Costs(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=Tru
     ] = 0.005
     decline_share_most: Annotated[
         Share, Meta(description="Thresholds that decline a greater share of all payments are held until accepted.")
-    ] = 0.02
+    ] = DECLINE_SHARE_MOST
 
 
 def read_costs(file: Path | None) -> Costs:
@@ -113,14 +113,6 @@ class Spent:
     def cost_minor(self) -> float:
         """Fraud, reviews and insults together."""
         return self.fraud_minor + self.review_minor + self.insult_minor
-
-
-def decline_share(card: Mapping[str, Any]) -> float | None:
-    """The share of all payments that a version's thresholds would decline, where it is held for that; else None."""
-    costs = card.get("costs") or {}
-    share = (costs.get("spent") or {}).get("decline_share")
-    most = (costs.get("assumed") or {}).get("decline_share_most", Costs().decline_share_most)
-    return float(share) if share is not None and share > most else None
 
 
 def row_costs(rows: ScoredRows, thresholds: Thresholds, costs: Costs) -> tuple[Float64, Float64, Float64]:

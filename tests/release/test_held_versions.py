@@ -5,12 +5,12 @@ import json
 import pytest
 
 from plumbline.cli import main as cli
+from plumbline.declines import decline_share
 from plumbline.errors import Refused
 from release.held import ACCEPTED, require_accepted
 from release.registering import register
 from store.engine import transaction
 from store.models import ask, model_version, open_requests
-from training.costs import decline_share
 
 ADA = "ada@bank.example"
 
