@@ -21,7 +21,7 @@ from kafka.errors import KafkaError
 from archive.manifest import ARRIVAL
 from plumbline.errors import BrokerUnavailable, Refused
 from plumbline.names import Topic
-from plumbline.transaction import AHEAD_MAX_US, SECOND_US
+from plumbline.times import AHEAD_MAX_US, ANY_AGE_DAYS, DAY_US, SECOND_US
 from streaming.follow import JournalFollower
 from streaming.kafka import DELIVERY_MS, close_producer, end_offsets, idempotent_producer
 from streaming.replay import Message, messages, require_suffix
@@ -128,13 +128,15 @@ def play(
     id_suffix: str = "",
     in_step: bool = False,
     progress: Progress | None = None,
+    max_age_days: int = ANY_AGE_DAYS,
 ) -> Played:
     """Sends rows in order of arrival and returns when every one of them is acknowledged.
 
     since_us, until_us: half-open range of arrival times, before the shift; from_sequence: leave out earlier rows;
     stop: when set, what was sent is still waited for; now_us: our clock, microseconds since 1970 UTC.
     Raises BrokerUnavailable when a message was not acknowledged within a minute (with the sequence to go on from),
-    NotFound when a topic is missing, Refused when a shifted time lies more than a day ahead.
+    NotFound when a topic is missing, Refused when a shifted time lies more than a day ahead, or more than
+    `max_age_days` back, since the scorer would refuse both.
     """
     require_suffix(id_suffix)
     names = {part: prefix + topic.value for part, topic in PART_TOPIC.items()}
@@ -155,7 +157,7 @@ def play(
                         break
                 if stop.is_set():
                     break
-                _require_near(message, now_us)
+                _require_near(message, now_us, max_age_days)
                 sender.send(part, message)
                 if progress is not None and sender.sent % REPORT_EVERY == 0:
                     progress(REPORT_EVERY, message.arrived_at)
@@ -186,7 +188,12 @@ def _wanted(part: str, batch: pa.RecordBatch, from_sequence: int | None, with_la
     return batch.slice(int(np.searchsorted(batch.column("sequence").to_numpy(), from_sequence)))
 
 
-def _require_near(message: Message, now_us: Callable[[], int]) -> None:
+def _require_near(message: Message, now_us: Callable[[], int], max_age_days: int) -> None:
+    if message.arrived_at < now_us() - max_age_days * DAY_US:
+        raise Refused(
+            f"sequence {message.sequence} is more than {max_age_days} days old, and the scorer would refuse it: play "
+            "with --shift-to-now, or raise PLUMBLINE_MESSAGE_MAX_AGE_DAYS for the scorer and here"
+        )
     if message.arrived_at > now_us() + AHEAD_MAX_US:
         raise Refused(
             f"sequence {message.sequence} would be sent more than a day ahead of the clock, and the scorer would "

@@ -109,6 +109,7 @@ def play(
         shift_us=time.time_ns() // 1000 - first_us if shift_to_now else 0,
         id_suffix=id_suffix,
         in_step=in_step,
+        max_age_days=settings.message_max_age_days,
     )
     with _bar(Console(stderr=True)) as bar:
         task = bar.add_task("playing", total=total)

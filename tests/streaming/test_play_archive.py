@@ -193,6 +193,11 @@ def test_times_move_by_one_constant_and_ids_get_their_suffix(kafka, topic_prefix
         ({"id_suffix": "a b"}, Invalid, "without a space"),
         ({"id_suffix": "x" * 64}, Invalid, "no transaction_id is longer than 64"),
         ({"shift_us": NOW - START + 2 * DAY_US}, Refused, "more than a day ahead of the clock"),
+        (
+            {"shift_us": NOW - START - 731 * DAY_US, "max_age_days": 730},
+            Refused,
+            "more than 730 days old.*--shift-to-now",
+        ),
     ],
 )
 def test_what_the_scorer_would_refuse_is_not_sent(
@@ -335,6 +340,7 @@ def test_the_command_plays_a_range_of_a_bank_from_a_file(kafka, topic_prefix: st
     ensure_topics(kafka.bootstrap, topic_prefix, 1)
     file = tmp_path / "bank.json"
     file.write_text('{"accounts": 100, "days": 3, "start": "2024-01-01", "fraud_rate": 0.02}')
+    monkeypatch.setenv("PLUMBLINE_MESSAGE_MAX_AGE_DAYS", "36500")
     monkeypatch.setenv("PLUMBLINE_KAFKA_BOOTSTRAP", kafka.bootstrap)
     monkeypatch.setenv("PLUMBLINE_TOPIC_PREFIX", topic_prefix)
     day = (datetime.date(2024, 1, 30) - datetime.date(1970, 1, 1)).days * DAY_US
