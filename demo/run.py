@@ -205,10 +205,11 @@ def _watch_until(
 ) -> None:
     """Show the stream until time is up or somebody stops it; other verbs run beside it now and then.
 
+    Time counts from the first decision on, or after a minute without one: until then the player is being loaded.
     Without an end in sight every decision is audited meanwhile; with one, all are audited at the end.
     part: starts a process that ends with the demo. Raises Unready as soon as a part has ended by itself.
     """
-    elapsed, auditing = 0.0, asked.seconds is not None
+    waited, elapsed, auditing = 0.0, 0.0, asked.seconds is not None
     due = {verb: first for verb, first, _ in BESIDE}
     running: dict[str, Part] = {}
     if first_audit:
@@ -216,7 +217,9 @@ def _watch_until(
     while asked.seconds is None or elapsed < asked.seconds:
         if stop.wait(WATCH_SECONDS):
             return
-        elapsed += WATCH_SECONDS
+        waited += WATCH_SECONDS
+        if watch.seen.answered or waited > ANSWER_SECONDS:
+            elapsed += WATCH_SECONDS
         for each in parts:
             if each.child.ended.is_set():
                 raise Unready(each.obituary())

@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import socket
+import sqlite3
 import subprocess
 import sys
 import threading
@@ -159,6 +160,12 @@ def running(folder, *arguments, **options):
             demo.process.wait()
 
 
+def told_by_sql(folder, statement):
+    """Rows of the demo's database."""
+    with contextlib.closing(sqlite3.connect(folder / "plumbline.db")) as connection:
+        return connection.execute(statement).fetchall()
+
+
 def test_a_timed_run_prints_its_figures_and_nothing_stays_behind(bank):
     with running(bank, "--seconds", "6", "--rate", "60") as demo:
         code, printed = demo.ended()
@@ -175,6 +182,13 @@ def test_a_timed_run_prints_its_figures_and_nothing_stays_behind(bank):
         assert any(each.startswith("Folding them") for each in demo.told)
         assert not any(each.startswith(("Simulating", "Training")) for each in demo.told)
         assert demo.processes() == []
+        assert told_by_sql(bank, "SELECT stage, made_by FROM model_versions") == [("champion", LOG_INS[2][0])]
+        assert told_by_sql(bank, "SELECT asked_by, approved_by FROM model_changes WHERE to_stage = 'champion'") == [
+            (LOG_INS[2][0], LOG_INS[1][0])
+        ]
+        assert told_by_sql(bank, "SELECT DISTINCT verdict FROM verdicts ORDER BY 1") == [("fraud",), ("genuine",)]
+        assert told_by_sql(bank, "SELECT count(*) FROM verdicts WHERE published_at IS NULL") == [(0,)]
+        assert told_by_sql(bank, "SELECT count(*) FROM conflicts") == [(0,)]
         plan = plan_of(bank, TODAY)
         assert plan.played_until_us > plan.first_days_end_us
 
@@ -192,6 +206,7 @@ def test_a_second_start_uses_what_is_there_and_ctrl_c_stops_every_part(bank):
         code, _ = demo.ended()
         assert code == 0, "\n".join(demo.told)
         assert demo.processes() == []
+        assert told_by_sql(bank, "SELECT count(*) FROM conflicts") == [(0,)]
 
 
 def test_a_part_that_dies_ends_the_demo_with_its_log(bank):
