@@ -77,6 +77,8 @@ def add(rows: Rows, entry: journal.Entry, sequence: int, appended_at_ms: int) ->
                 {"sequence": of, "version": entry.version, "score": value, "failure": entry.failure}
                 for of, value in zip(entry.sequences, values, strict=True)
             ]
+        case journal.JournalBegun() | journal.MemoryChanged() | journal.SourcesOpened():
+            pass  # what a fold needs; SQL has no row of it
         case _:
             assert_never(entry)
 

@@ -11,6 +11,8 @@ from typing import Any, Final
 from kafka import KafkaConsumer, TopicPartition
 from kafka.errors import KafkaError, OffsetOutOfRangeError
 
+from plumbline import journal
+from plumbline.decision import Decision
 from plumbline.errors import BrokerUnavailable, JournalRefused
 
 ANSWER_MS: Final = 5_000
@@ -78,6 +80,31 @@ def bounds(consumer: KafkaConsumer, bootstrap: str, partition: TopicPartition) -
     with reaching(bootstrap):
         first = consumer.beginning_offsets([partition], timeout_ms=ANSWER_MS)[partition]
         return first, consumer.end_offsets([partition], timeout_ms=ANSWER_MS)[partition]
+
+
+def require_holds(
+    consumer: KafkaConsumer, bootstrap: str, partition: TopicPartition, first: int, decided: tuple[int, str] | None
+) -> None:
+    """Raises JournalRefused when the journal does not hold a decision that SQL has stored: then it is another one.
+
+    first: the oldest offset that the topic holds; decided: the decision's offset, which the journal reaches, and its
+    transaction id; None where SQL has none. Moves the consumer's position.
+    """
+    if decided is None or decided[0] < first:
+        return
+    sequence, transaction_id = decided
+    consumer.seek(partition, sequence)
+    entry = None
+    with reaching(bootstrap):
+        while entry is None and consumer.position(partition) <= sequence:
+            for record in consumer.poll(timeout_ms=ANSWER_MS).get(partition, [])[:1]:
+                entry = journal.decode(record.value) if record.offset == sequence else record
+    if not isinstance(entry, Decision) or entry.transaction.transaction_id != transaction_id:
+        raise JournalRefused(
+            f"the journal {partition.topic} does not hold the decision on {transaction_id} at {sequence}, where SQL "
+            "has it from: it was created again, or is another installation's; point PLUMBLINE_DATABASE_URL to "
+            "the database that belongs to it, or start with an empty one"
+        )
 
 
 def starting_offset(stored: int | None, first: int, end: int, topic: str) -> int:

@@ -17,7 +17,7 @@ from kafka import TopicPartition
 
 from app import entries
 from app.gauges import show_drift
-from app.journal import bounds, open_reader, reaching, starting_offset
+from app.journal import bounds, open_reader, reaching, require_holds, starting_offset
 from app.outbox import Outbox
 from observe.metrics import Metrics
 from plumbline import journal
@@ -28,7 +28,7 @@ from store import schema
 from store.alerts import open_count
 from store.audits import newest_audit
 from store.engine import transaction
-from store.ledger import Rows, move_position, next_offset, store
+from store.ledger import Rows, move_position, newest_decision, next_offset, store
 
 log = structlog.get_logger()
 
@@ -105,10 +105,12 @@ def _follow(ledger: Ledger, stored: Stored, *, once: bool) -> None:
     partition = ledger.partition
     with ledger.engine.connect() as connection:
         position = next_offset(connection, partition.topic, partition.partition)
+        decided = None if position is None else newest_decision(connection)
     outbox = Outbox(ledger.engine, ledger.bootstrap, ledger.topic_prefix + Topic.LABELS.value, ledger.now)
     with closing(open_reader(ledger.bootstrap, partition)) as consumer, closing(outbox):
         first, end = bounds(consumer, ledger.bootstrap, partition)
         start = starting_offset(position, first, end, partition.topic)
+        require_holds(consumer, ledger.bootstrap, partition, first, decided)
         consumer.seek(partition, start)
         log.info("the ledger reads the journal", topic=partition.topic, start=start, end=end)
         chores_at = heard_at = ledger.monotonic()

@@ -24,6 +24,7 @@ from msgspec import Meta
 from archive.manifest import file_sha256
 from archive.record import Record
 from plumbline.errors import InvalidArchive, Refused, Unready
+from plumbline.journal import opened_in
 
 FORMAT: Final = 1
 MANIFEST: Final = "journal.json"
@@ -165,6 +166,9 @@ def append(folder: Path, kept: Kept, first: int, stop: int, chunks: Iterable[Seq
                 records += len(chunk)
                 times += [chunk[0].appended_at_ms, chunk[-1].appended_at_ms]
                 for each in chunk:
+                    for opened in opened_in(each.value):
+                        if opened.instead_of:  # the topic was created again, and its offsets begin again
+                            positions[opened.topic, opened.partition] = opened.first
                     if each.value is not None and each.topic:
                         place = each.topic, each.partition
                         positions[place] = max(positions.get(place, 0), each.offset + 1)

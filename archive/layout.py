@@ -181,17 +181,22 @@ def verified_archive(path: Path | str) -> Archive:
     return archive
 
 
-def require_archive(path: Path | str, digest: str) -> Archive:
-    """The archive in a folder, verified, which must be the very one that snapshots began with.
+def require_archive(path: Path | str | None, digest: str) -> Archive:
+    """The archive in a folder, verified, which must be the very one that came before the journal.
 
-    Raises InvalidArchive when there is none or it is not whole, Refused when it has another digest.
+    Raises Refused, which says where it was looked for, when there is none or it has another digest, InvalidArchive when
+    it is not whole.
     """
-    archive = open_archive(path)
+    wanted = f"the journal began after the archive with digest {digest}"
+    do = "put that archive there, or say with PLUMBLINE_ARCHIVE (or --archive) where it is"
+    if path is None:
+        raise Refused(f"{wanted}, and no place to look for it is given: {do}")
+    try:
+        archive = open_archive(path)
+    except InvalidArchive as error:
+        raise Refused(f"{wanted}, but {path} holds no archive ({error}): {do}") from error
     if archive.manifest.digest != digest:
-        raise Refused(
-            f"archive {path} has digest {archive.manifest.digest}, but the snapshots began with {digest}: "
-            "name that archive with --archive"
-        )
+        raise Refused(f"{wanted}, but the archive in {path} has digest {archive.manifest.digest}: {do}")
     archive.verify()
     return archive
 

@@ -6,12 +6,14 @@ topic whose producers use transactions, or one that is compacted, has places tha
 one by one wherever the journal passes over a place, and `empty` says how many places turned out to hold nothing.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
 from audit.provenance import CHANGES, Provenance
+from plumbline.journal import Opened
 
 KINDS: Final = ("decision", "conflict", "rejected", "label", "control", "assignment")
 """The journal's entries by their tags: each message ends in one of them."""
@@ -45,7 +47,8 @@ class Place(msgspec.Struct):
     """One partition of a source, as the journal has taken it; counts of messages, or of offsets where said so.
 
     next_offset: after the newest one taken; kinds: entries by kind; doubled: entries for a message that had one;
-    missing: messages passed over; empty, gone: as in `Seen`.
+    missing: messages passed over; empty, gone: as in `Seen`; before: offsets that were taken of topics of this name
+    which were deleted and created again.
     """
 
     topic: str
@@ -56,6 +59,7 @@ class Place(msgspec.Struct):
     missing: int = 0
     empty: int = 0
     gone: int = 0
+    before: int = 0
 
     @property
     def journaled(self) -> int:
@@ -72,8 +76,8 @@ class Place(msgspec.Struct):
 class Tally(msgspec.Struct):
     """The journal's entries up to `sequence`, counted by the partition of a source that each came from.
 
-    begun: entries without a source: the declaration and the policy that a first start brings along, and labels that
-    are counted when their wait is over; answered: how model versions answered, which is about no message.
+    begun: entries without a source: what a first start brings along, what a fold needs, and labels that are counted
+    when their wait is over; answered: how model versions answered, which is about no message.
     changes: of the active policy and assignment; unordered: those that neither the first start nor a message brought;
     strayed: decisions made under another policy or assignment than the active one.
     """
@@ -94,6 +98,14 @@ class Tally(msgspec.Struct):
         if name not in self.places:
             self.places[name] = Place(topic, partition)
         return self.places[name]
+
+    def open(self, opened: Sequence[Opened]) -> None:
+        """Take up partitions of topics that were created again, whose offsets begin again."""
+        for each in opened:
+            if each.instead_of:
+                place = self.place(each.topic, each.partition)
+                place.before += place.next_offset
+                place.next_offset = 0
 
     def take(
         self,
@@ -219,7 +231,7 @@ def equations(
     for each in sorted(waiting, key=lambda one: (one.topic, one.partition)):
         place = tally.places.get(f"{each.topic}-{each.partition}", Place(each.topic, each.partition))
         name = f"{each.topic}-{each.partition}"
-        acknowledged = each.end - place.empty - place.gone - each.seen.empty - each.seen.gone
+        acknowledged = place.before + each.end - place.empty - place.gone - each.seen.empty - each.seen.gone
         once = place.journaled - place.doubled
         found.append(Equation("acknowledged", name, acknowledged, once + each.seen.messages))
         found.append(Equation("once", name, place.journaled, once))

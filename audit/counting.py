@@ -35,7 +35,7 @@ from audit.waiting import Ages
 from plumbline.clock import MonotonicClock, monotonic
 from plumbline.decision import Decision, Source
 from plumbline.errors import Unready
-from plumbline.journal import ControlApplied, Entry
+from plumbline.journal import ControlApplied, Entry, Opened, SourcesOpened
 from plumbline.message import Damaged
 from plumbline.names import Topic
 from store.engine import transaction
@@ -82,6 +82,7 @@ class Head(msgspec.Struct):
     policy: Version | None = None
     policy_version: str = ""
     assignment: Version | str | None = None
+    opened: tuple[Opened, ...] = ()
 
     @property
     def active(self) -> tuple[str, str]:
@@ -96,15 +97,13 @@ head_of: Final = msgspec.json.Decoder(Head).decode
 
 def head_from(entry: Entry) -> Head:
     """Of an entry that was decoded whole, what is counted."""
+    if isinstance(entry, SourcesOpened):
+        return Head(tag(entry), opened=entry.opened)
     if isinstance(entry, Decision):
         return Head(tag(entry), entry.source, policy_version=entry.policy_version, assignment=entry.assignment)
     ruled = isinstance(entry, ControlApplied)
-    return Head(
-        tag(entry),
-        entry.source,
-        policy_version=named(entry) if ruled else "",
-        assignment="" if ruled else named(entry),
-    )
+    policy, assignment = (named(entry), "") if ruled else ("", named(entry))
+    return Head(tag(entry), entry.source, policy_version=policy, assignment=assignment)
 
 
 class _Letter(msgspec.Struct):
@@ -199,6 +198,7 @@ class Counting:
         for sequence, head in heads:
             source = head.source
             if source is None:
+                self.kept.tally.open(head.opened)
                 self.kept.tally.take(sequence, head.type, None, 0, 0, head.active)
                 continue
             gap = self.kept.tally.take(sequence, head.type, source.topic, source.partition, source.offset, head.active)

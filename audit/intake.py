@@ -25,7 +25,18 @@ from plumbline import transaction as transactions
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import Invalid, JournalRefused
-from plumbline.journal import Answered, AssignmentApplied, Conflict, ControlApplied, Entry, LabelApplied, Rejected
+from plumbline.journal import (
+    Answered,
+    AssignmentApplied,
+    Conflict,
+    ControlApplied,
+    Entry,
+    JournalBegun,
+    LabelApplied,
+    MemoryChanged,
+    Rejected,
+    SourcesOpened,
+)
 from plumbline.label import Label
 from plumbline.names import Topic
 from plumbline.policy import Policy
@@ -93,10 +104,13 @@ class Intake:
         self._late: LateLabels[Judged] = LateLabels()
         self._routes = Routes()
         self._provenance = Provenance()
+        self._first: Entry | None = None
 
     def take(self, records: Sequence[Record]) -> Taken:
         """Take the next records; raises JournalRefused for one that is no entry."""
         judged = [self._read(each) for each in records]
+        if self._first is None and judged:
+            self._first = judged[0].entry
         for each in judged:
             if isinstance(each.entry, AssignmentApplied):
                 self._join(each.entry)
@@ -133,6 +147,8 @@ class Intake:
         entry = None if record.value is None else _decoded(record)
         each = Judged(record, entry)
         each.account_id = _account(entry)
+        if isinstance(entry, SourcesOpened):
+            self.state.open(entry)
         if entry is not None:
             each.unordered = self._provenance.take(tag(entry), named(entry), from_message=entry.source is not None)
         if record.state == "never":
@@ -202,12 +218,25 @@ class Intake:
                 self._enters(each, applied, rows)
         elif isinstance(each.entry, Answered):
             each.became = "answered"
+        elif isinstance(each.entry, MemoryChanged | SourcesOpened):
+            each.became = _words(each.entry)
+            if isinstance(each.entry, MemoryChanged):
+                self.state.remember(each.entry.remembered)
+        elif isinstance(each.entry, JournalBegun):
+            each.became = self._begun(each.entry)
         if isinstance(each.entry, AssignmentApplied) and each.became != "no message" and not each.is_void:
             deciding = each.entry.fingerprints[:1] or tuple(each.entry.declarations)[:1]
             self._in_force = (*deciding, *(name for name in each.entry.declarations if name not in deciding))
             if each.entry.assignment is None:
                 each.became = "assignment"
         each.policy, each.in_force = self.state.policy, self._in_force
+
+    def _begun(self, entry: JournalBegun) -> str:
+        """What a first entry should say: which archive was folded before it; it comes first and once."""
+        if self._first is not entry:
+            return "nothing, since a journal begins once"
+        self.state.remember(entry.remembered)
+        return _after(self.state.archive_digest, self.state.archive_until_us)
 
     def _route(self, each: Judged) -> None:
         """Judge by whom a decision was made, and note who must answer about it."""
@@ -279,7 +308,18 @@ def _words(entry: Entry) -> str:
         return f"conflict, {'identical' if entry.identical else 'with another body'}"
     if isinstance(entry, AssignmentApplied):
         return "assignment" if entry.assignment is None else f"assignment, {entry.assignment.version}"
-    return {Decision: "decision", Rejected: "rejected", ControlApplied: "control", Answered: "answered"}[type(entry)]
+    if isinstance(entry, JournalBegun):
+        return _after(entry.archive_digest, entry.archive_until_us)
+    return {
+        Decision: "decision", Rejected: "rejected", ControlApplied: "control", Answered: "answered",
+        MemoryChanged: "memory", SourcesOpened: "sources",
+    }[type(entry)]  # fmt: skip
+
+
+def _after(digest: str, until_us: int | None) -> str:
+    """How a journal began, in words."""
+    upto = "" if until_us is None else f" up to {until_us}"
+    return f"begun after archive {digest}{upto}" if digest else "begun after no archive"
 
 
 def _account(entry: Entry | None) -> str:

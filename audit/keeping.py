@@ -25,7 +25,7 @@ from plumbline.errors import FingerprintMismatch, SnapshotRefused
 from plumbline.journal import LabelApplied
 from plumbline.policy import Policy
 from streaming.arrivals import arrivals
-from streaming.backfill import CHUNK_ROWS, backfill, fold_archive
+from streaming.backfill import CHUNK_ROWS, fold_archive
 from streaming.known import Known
 from streaming.snapshot import freeze, read, sequences, write
 from streaming.state import BEFORE_JOURNAL, CaughtUp, State
@@ -126,9 +126,10 @@ def _prehistory(folder: Path, archive: Path, until_us: int | None) -> State:
     for sequence in sequences(aside):
         _remove(aside / str(sequence))
     rows = opened.manifest.rows + opened.manifest.labels
-    state = backfill(opened, aside, until_us=until_us, remembered=max(rows, REMEMBERED), tell=lambda _: None)
+    state = State(Known(max(rows, REMEMBERED)))
+    caught_up = fold_archive(state, opened, until_us, lambda _: None)
     state.known = Known(REMEMBERED)
-    write(aside, freeze(CaughtUp(state)))
+    write(aside, freeze(caught_up))
     return state
 
 

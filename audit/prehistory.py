@@ -1,32 +1,37 @@
-"""Which archive came before the journal: the one whose digest stands in the scorer's snapshots, and no other."""
+"""Which archive came before the journal: the one that the journal's first entry names, and no other."""
 
 from pathlib import Path
 
-from archive.layout import open_archive
-from plumbline.errors import InvalidSetting, Refused
-from streaming.snapshot import prehistory
+from kafka import TopicPartition
+
+from archive.layout import require_archive
+from plumbline.errors import InvalidSetting
+from plumbline.names import Topic
+from plumbline.settings import Settings
+from streaming.beginning import beginning
 
 
-def archive_before(data: Path, named: Path | None) -> tuple[Path | None, int | None]:
-    """The archive that the journal began with (None: none), and the arrival time up to which it was taken.
+def archive_before(settings: Settings, named: Path | None) -> tuple[Path | None, int | None]:
+    """Where the archive lies that the journal began with (None: none), and the arrival time up to which it was taken.
 
-    data: the data folder, with the snapshots; named: where the archive lies, when not in the data folder.
-    Raises Refused when it is another archive than the snapshots name, InvalidSetting when they began without one.
+    named: where it lies, when not where the settings say. Raises Refused when another archive or none is there,
+    InvalidSetting when the journal began without one, BrokerUnavailable, NotFound.
     """
-    digest, until_us = prehistory(data / "snapshots")
-    return archive_of(digest, data, named), until_us if digest else None
+    digest, until_us = named_archive(settings)
+    return archive_of(digest, settings, named), until_us if digest else None
 
 
-def archive_of(digest: str, data: Path, named: Path | None) -> Path | None:
-    """The archive of this digest ("" for none), in the data folder when not named; raises as `archive_before`."""
+def named_archive(settings: Settings) -> tuple[str, int | None]:
+    """Digest of the archive that the journal began with ("" for none), and how far it was taken."""
+    partition = TopicPartition(settings.topic_prefix + Topic.DECISIONS.value, 0)
+    snapshots = settings.data_path / "snapshots"
+    return beginning(settings.kafka_bootstrap, partition, snapshots, settings.remembered_transactions).archive
+
+
+def archive_of(digest: str, settings: Settings, named: Path | None) -> Path | None:
+    """Where the archive of this digest lies ("" for none: None); raises as `archive_before`."""
     if not digest:
         if named is not None:
-            raise InvalidSetting("options", "--archive", str(named), "no archive: the snapshots here began without one")
+            raise InvalidSetting("options", "--archive", str(named), "no archive: the journal began without one")
         return None
-    archive = data / "archive" if named is None else named
-    if (found := open_archive(archive).manifest.digest) != digest:
-        raise Refused(
-            f"archive {archive} has digest {found}, but the snapshots began with {digest}: "
-            "name that archive with --archive"
-        )
-    return archive
+    return require_archive(named or settings.archive_path, digest).path

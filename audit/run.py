@@ -11,6 +11,7 @@ from collections import defaultdict
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pyarrow as pa
@@ -32,13 +33,16 @@ from audit.shadowed import Row, Shadowed
 from features.declaration import fingerprint
 from features.grammar import Declaration
 from features.sweep import Entities, History
+from plumbline import journal
 from plumbline.decision import Decision
-from plumbline.journal import Answered
+from plumbline.journal import Answered, JournalBegun
 from plumbline.policy import Policy
 from plumbline.transaction import Transaction
 from streaming.backfill import fold_archive
 from streaming.known import Known
 from streaming.state import State
+
+_BEGUN: Final = b'{"type":"begun"'
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +114,7 @@ def _sweep(asked: Audited, report: Report, swept: _Swept, tell: Callable[[str], 
     """Everything but the Beam pipeline, in one reading of the journal."""
     swept.arrivals.mkdir()
     swept.journaled.mkdir()
-    state = State(Known(asked.remembered))
+    state = State(Known(_remembered(asked)))
     if asked.archive is not None:
         tell("checking and folding the archive")
         archive = open_archive(asked.archive)
@@ -141,6 +145,15 @@ def _sweep(asked: Audited, report: Report, swept: _Swept, tell: Callable[[str], 
         _take_answers(asked, report, swept, taken, first, shadowed, {id(each) for each in chosen})
     report.shadow_rows, report.shadow_failed = shadowed.rows, shadowed.failed
     report.shadow_waiting = shadowed.waiting
+
+
+def _remembered(asked: Audited) -> int:
+    """How many transactions the journal says are remembered at first; as asked where it does not say."""
+    first = next((each for chunk in asked.journal.chunks() for each in chunk), None)
+    if first is None or first.value is None or not first.value.startswith(_BEGUN):
+        return asked.remembered
+    entry = journal.decode(first.value)
+    return entry.remembered if isinstance(entry, JournalBegun) else asked.remembered
 
 
 def _take_answers(

@@ -32,6 +32,7 @@ from plumbline import journal
 from plumbline.errors import PlumblineError, Refused, Retryable, Unready
 from store.decisions import decision as stored_decision
 from store.engine import transaction
+from store.ledger import newest_decision
 from store.watch import (
     answer_recomputation,
     begin_continuous_audit,
@@ -41,6 +42,7 @@ from store.watch import (
     waiting_recomputations,
 )
 from streaming.kafka import reader
+from streaming.records import require_holds
 
 log = structlog.get_logger()
 
@@ -125,6 +127,9 @@ class _Life:
                     "journal, or one cut short; point PLUMBLINE_DATABASE_URL to the database that belongs to it, or "
                     "begin anew with --anew"
                 )
+            with transaction(watching.engine) as session:
+                decided = newest_decision(session.connection()) if self.counted >= 0 else None
+            require_holds(where.bootstrap, self.partition, decided)
             self.following, kept = restore(watching.folder, self.counted, watching.sources)
             self.saved = self.following.state.sequence
             self.counting = stack.enter_context(closing(Counting(where.bootstrap, where.prefix, watching.engine, kept)))

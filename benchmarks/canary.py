@@ -114,11 +114,11 @@ class Stream:
             return len(incidents(session))
 
 
-def begin(site: Site, stack: ExitStack) -> None:
-    """Start an installation with its guard, and version 1 as champion."""
+def begin(site: Site, stack: ExitStack, backfill: Sequence[str]) -> None:
+    """Start an installation with its guard, and version 1 as champion; backfill: the verb that begins its journal."""
     stack.callback(site.broker.stop)
     stack.callback(site.end)
-    site.begin()
+    site.begin(backfill)
     site.start("guard")
     site.parts["guard"].wait_for(state="guarding")
     publish(site.broker.bootstrap, "", Assignment(version="champion", decides=1))
@@ -186,7 +186,6 @@ def run(folder: Path, wanted: Sequence[str], per_mille: int, rate: float, accoun
     archive = folder / "archive"
     step(site.environ, "simulate", "--to", str(archive), "--accounts", str(accounts), "--fraud-rate", "0.03",
          "--start", "2026-01-01", "--days", "110", "--transactions-per-account-day", "0.5", "--json")  # fmt: skip
-    step(site.environ, "backfill", "--archive", str(archive), "--until", "2026-03-01", "--json")
     step(site.environ, "train", "--archive", str(archive), "--train", "2026-01-20..2026-02-10", "--test",
          "2026-02-18..2026-02-28", "--epochs", "3", "--json")  # fmt: skip
     planted = [sys.executable, "-m", "demo.faulty", str(models)]
@@ -194,7 +193,7 @@ def run(folder: Path, wanted: Sequence[str], per_mille: int, rate: float, accoun
         planted += ["--fault", fault]
     subprocess.run(planted, check=True, env=site.environ, stdout=subprocess.PIPE)
     with ExitStack() as stack:
-        begin(site, stack)
+        begin(site, stack, ("backfill", "--archive", str(archive), "--until", "2026-03-01", "--json"))
         publish(site.broker.bootstrap, "", POLICY)
         watch = Watch(site.broker.bootstrap)
         stack.callback(watch.close)

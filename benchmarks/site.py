@@ -6,6 +6,7 @@ Broker, model server, ledger on SQLite and two scorers, each a `plumbline` verb 
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from signal import SIGCONT, SIGSTOP
 from typing import Final
@@ -41,8 +42,11 @@ class Site:
         self.environ["PLUMBLINE_DATA_DIR"] = str(folder)
         self.environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{self.model_port}"
 
-    def begin(self) -> None:
-        """Make what is made once, start every process, and return when the first decision could be made."""
+    def begin(self, backfill: Sequence[str] = ()) -> None:
+        """Make what is made once, start every process, and return when the first decision could be made.
+
+        backfill: a verb that is called once there are topics, and before a scorer begins the journal; none when empty.
+        """
         made_here = self.models is None
         if self.models is None:
             self.models = self.folder / "models" / "plumbline"
@@ -55,6 +59,8 @@ class Site:
         self.environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         self.environ["PLUMBLINE_TRANSACTIONS_PARTITIONS"] = str(PARTITIONS)
         step(self.environ, "topics", "--json")
+        if backfill:
+            step(self.environ, *backfill)
         step(self.environ, "migrate", "--json")
         for name in PROCESSES[1:]:
             self.start(name)

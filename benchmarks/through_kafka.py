@@ -37,12 +37,12 @@ def streamed(folder: Path, archive: Path, models: Path, since: str, until: str) 
     with the version that scores. Labels arrive between the transactions as they did in the archive (`--in-step`).
     """
     environ = {**os.environ, "PLUMBLINE_DATA_DIR": str(folder)}
-    step(environ, "backfill", "--archive", str(archive), "--until", since, "--json")
     with ExitStack() as stack:
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
         environ["PLUMBLINE_MESSAGE_MAX_AGE_DAYS"] = "36500"  # fixed days are played, whenever this runs
         step(environ, "topics", "--json")
+        step(environ, "backfill", "--archive", str(archive), "--until", since, "--json")
 
         def part(verb: str, *arguments: str) -> Any:
             made = start(verb, environ, folder / "logs", [verb, *arguments])

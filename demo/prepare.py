@@ -137,7 +137,7 @@ def log_ins(folder: Path, environ: Mapping[str, str]) -> list[LogIn]:
 
 
 def prepare(folder: Path, environ: Mapping[str, str], plan: Plan, models: Path, tell: Tell) -> None:
-    """Simulate the bank, fold its history into the first snapshot, train the first model: whatever is not there yet."""
+    """Simulate the bank and train the first model: whatever is not there yet."""
     archive = folder / "archive"
     if not (archive / "archive.json").exists():
         tell("Simulating a bank's payments")
@@ -148,9 +148,6 @@ def prepare(folder: Path, environ: Mapping[str, str], plan: Plan, models: Path, 
             "--transactions-per-account-day", str(bank.transactions_per_account_day), *(["--names"] * bank.names),
             "--json",
         )  # fmt: skip
-    if not any((folder / "snapshots").glob("*/manifest.json")):
-        tell("Folding them into the first snapshot of history")
-        step(environ, "backfill", "--archive", str(archive), "--until", str(plan.live), "--json")
     if not any(models.glob("*/saved_model.pb")):
         tell("Training the first model (a minute or two)")
         train, test = training_days(plan.live)
@@ -160,6 +157,13 @@ def prepare(folder: Path, environ: Mapping[str, str], plan: Plan, models: Path, 
         )  # fmt: skip
         found = json.loads(printed.splitlines()[-1])
         tell(f"Model {found['version']}: average precision {found['ap']:.3f}, ROC AUC {found['auc']:.3f} on later days")
+
+
+def begin_journal(folder: Path, environ: Mapping[str, str], plan: Plan, tell: Tell) -> None:
+    """Begin the journal with the simulated year, where the scorer has left no snapshot yet; needs topics."""
+    if not any((folder / "snapshots").glob("*/manifest.json")):
+        tell("Folding the year into the first snapshot of history")
+        step(environ, "backfill", "--until", str(plan.live), "--json")
 
 
 def training_days(live: datetime.date) -> tuple[str, str]:

@@ -28,6 +28,7 @@ from demo.prepare import (
     LogIn,
     Plan,
     Tell,
+    begin_journal,
     keep,
     log_ins,
     plan_of,
@@ -120,6 +121,7 @@ def _run(asked: Asked, now_us: NowUs, stop: Event, tell: Tell, show: Tell) -> di
         broker = stack.enter_context(LocalBroker(folder))
         environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = broker.bootstrap
         step(environ, "topics", "--json")
+        begin_journal(folder, environ, plan, tell)
         logs = folder / "logs"
 
         def part(name: str, *arguments: str) -> Part:

@@ -10,9 +10,13 @@ journal alone. What the scorer adds by itself has no source:
 `LabelApplied`    a label, and whether it entered history.
 `ControlApplied`  a policy that came into force with the next decision.
 `AssignmentApplied`  model versions and feature declarations that came into force with the next decision.
+`JournalBegun`    the first entry of all: which archive came before, and how many transaction ids are remembered.
+`MemoryChanged`   how many transaction ids are remembered from here on.
+`SourcesOpened`   source topics by their ids, and the first offset that was taken of each partition.
 `Answered`        how a model version answered, while an assignment has arms or shadows, and a shadow's scores.
 """
 
+import hashlib
 from typing import Any, Final, Literal
 
 import msgspec
@@ -112,7 +116,64 @@ class Answered(msgspec.Struct, frozen=True, gc=False, forbid_unknown_fields=True
     source: None = None
 
 
-Entry = Decision | Conflict | Rejected | LabelApplied | ControlApplied | AssignmentApplied | Answered
+class JournalBegun(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="begun"):
+    """What a fold of the journal needs beside the journal; journals of older releases begin without it.
+
+    archive_digest: of the archive whose arrivals came before this entry, empty for none; archive_until_us: the arrival
+    time up to which it counts, microseconds (None: whole); remembered: newest transactions whose ids are remembered.
+    """
+
+    archive_digest: str = ""
+    archive_until_us: int | None = None
+    remembered: int
+    journaled_at: int
+    source: None = None
+
+
+class MemoryChanged(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="memory"):
+    """From here on so many of the newest transactions are remembered."""
+
+    remembered: int
+    journaled_at: int
+    source: None = None
+
+
+class Opened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """A partition of a source that is taken from here on, or taken up again behind a gap.
+
+    topic_id: Kafka's id of the topic, empty where the broker gives none; first: the offset taken next; lost_from: where
+    an operator accepted that messages are gone, the offset that should have been next; instead_of: id of the topic of
+    this name that was taken before, where it was deleted and created again; its offsets are not this one's.
+    """
+
+    topic: str
+    topic_id: str
+    partition: int
+    first: int
+    lost_from: int | None = None
+    instead_of: str = ""
+
+
+class SourcesOpened(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True, tag="sources"):
+    """Source partitions that a leader takes for the first time, or for the first time behind an accepted gap."""
+
+    opened: tuple[Opened, ...]
+    journaled_at: int
+    source: None = None
+
+
+Entry = (
+    Decision
+    | Conflict
+    | Rejected
+    | LabelApplied
+    | ControlApplied
+    | AssignmentApplied
+    | Answered
+    | JournalBegun
+    | MemoryChanged
+    | SourcesOpened
+)
 
 _decoder = msgspec.json.Decoder(Entry)
 encode = msgspec.json.Encoder(order="deterministic").encode
@@ -122,6 +183,25 @@ def decode(raw: bytes) -> Entry:
     """The journal entry in a record's bytes; raises msgspec.ValidationError for anything else."""
     entry: Entry = _decoder.decode(raw)
     return entry
+
+
+_SOURCES: Final = b'{"type":"sources"'
+
+
+def opened_in(raw: bytes | None) -> tuple[Opened, ...]:
+    """The source partitions that a journal record opens; none for a record of another kind, which is not decoded."""
+    if raw is None or not raw.startswith(_SOURCES):
+        return ()
+    entry = decode(raw)
+    return entry.opened if isinstance(entry, SourcesOpened) else ()
+
+
+def identity(first: bytes) -> str:
+    """Digest of the bytes of a journal's first record, which no other journal has.
+
+    Kept beside every remembered place in the journal, so that a journal that was created again is noticed.
+    """
+    return hashlib.sha256(first).hexdigest()
 
 
 class DeadLetter(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -80,6 +80,11 @@ METRICS: Final = (
     Metric("plumbline_shadow_rows_total", "counter", "Decisions that shadows were asked about.", ("answer",)),
     Metric("plumbline_labels_total", "counter", "Labels journaled.", ("effect",)),
     Metric("plumbline_model_unavailable_total", "counter", "Decisions made without a score."),
+    Metric(
+        "plumbline_older_than_memory_total",
+        "counter",
+        "Decisions on transactions older than the remembered ids, so that one may have been decided before.",
+    ),
     Metric("plumbline_not_explained_total", "counter", "Alerts journaled without what led the model to them."),
     Metric("plumbline_leader", "gauge", "1 while this scorer leads, 0 while it stands by."),
     Metric("plumbline_lag_transactions", "gauge", "Transactions waiting to be scored."),

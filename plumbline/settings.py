@@ -98,8 +98,23 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = 200_000
     remembered_transactions: Annotated[
         int,
-        Meta(ge=1024, description="Newest transactions whose ids are remembered, to know duplicates and their labels."),
+        Meta(
+            ge=1024,
+            description="Newest transactions whose ids are remembered at least, to know duplicates and their labels; "
+            "the journal says how many are.",
+        ),
     ] = 4_000_000
+    remembered_max_transactions: Annotated[
+        int,
+        Meta(ge=1024, description="Most transactions whose ids are remembered; each takes some 60 bytes of memory."),
+    ] = 40_000_000
+    remembered_days: Annotated[
+        int,
+        Meta(ge=0, description="Ids younger than this are not forgotten: more are remembered, up to the most allowed."),
+    ] = 30
+    archive: Annotated[
+        str, Meta(description="Folder of the archive that came before the journal; empty: archive in data_dir.")
+    ] = ""
 
     message_max_age_days: Annotated[
         int,
@@ -231,6 +246,11 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     def data_path(self) -> Path:
         """`data_dir` as a path."""
         return Path(self.data_dir)
+
+    @property
+    def archive_path(self) -> Path:
+        """Where the archive that came before the journal lies, if one did."""
+        return Path(self.archive) if self.archive else self.data_path / "archive"
 
     @property
     def models_path(self) -> Path:

@@ -21,7 +21,7 @@ from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision
-from plumbline.errors import Refused, ReleaseHeld, Retryable
+from plumbline.errors import PlumblineError, Refused, ReleaseHeld, Retryable
 from plumbline.journal import Answered, AssignmentApplied, LabelApplied, Rejected
 from plumbline.names import Topic
 from plumbline.transaction import SECOND_US
@@ -43,10 +43,12 @@ from store.guards import (
     record_trial,
     unacknowledged_count,
 )
+from store.ledger import newest_decision
 from store.models import GUARD
 from store.releases import owning
 from streaming.control import publish
 from streaming.kafka import reader
+from streaming.records import require_holds
 
 log = structlog.get_logger()
 
@@ -106,6 +108,7 @@ class _Life:
             position = guard_position(session)
             self.begin, known = (0, -1) if position is None else (position.begin, position.sequence)
             self.awaited = {each.rollback for each in awaiting_effect(session)}
+            decided = newest_decision(session.connection()) if position is not None else None
         self.sequence = self.begin - 1
         self.reader: KafkaConsumer = reader(guarding.bootstrap, {self.partition: self.begin}, most_records=MOST_RECORDS)
         if known >= (end := self._end()):
@@ -114,6 +117,11 @@ class _Life:
                 f"the journal ends before {end}, but SQL says it was guarded up to {known}: this is another one, or "
                 "one cut short; point PLUMBLINE_DATABASE_URL to the database that belongs to it"
             )
+        try:
+            require_holds(guarding.bootstrap, self.partition, decided)
+        except PlumblineError:
+            self.close()
+            raise
         self.judging: Judging | None = None
         self.behind_ms = 0
         self.published: tuple[str, float] = ("", 0.0)

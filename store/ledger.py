@@ -61,6 +61,16 @@ def next_offset(connection: Connection, topic: str, partition: int) -> int | Non
     )
 
 
+def newest_decision(connection: Connection) -> tuple[int, str] | None:
+    """Sequence number and transaction id of the newest decision stored; None before the first.
+
+    It tells the journal that this database was made from: another one holds another decision there, or none.
+    """
+    newest = select(Decision.sequence, Decision.transaction_id).order_by(Decision.sequence.desc()).limit(1)
+    row = connection.execute(newest).first()
+    return None if row is None else (row.sequence, row.transaction_id)
+
+
 def move_position(connection: Connection, topic: str, partition: int, expected: int | None, following: int) -> None:
     """Move the position from `expected` (None: there is none yet) to `following`; the first statement of a batch.
 

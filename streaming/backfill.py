@@ -1,52 +1,32 @@
-"""An archive becomes the first snapshot: what happened before the journal's first entry.
+"""An archive becomes the first state: what happened before the journal's first entry.
 
 The archive's rows are taken by the rules of the batch path: a transaction id comes once, the first fraud label of a
 transaction counts, and an archive holds none before its transaction. However few ids are remembered, no label is lost:
-an archive's label names account and merchant itself. The archive's digest stands in the snapshot, so that an audit can
-begin at the very first row.
+an archive's label names account and merchant itself. The archive's digest is in the journal's first entry, so that an
+audit can begin at the very first row.
 """
 
 from collections.abc import Callable, Iterator
-from pathlib import Path
 from typing import Final
 
 import pyarrow as pa
 
 from archive.layout import Archive
 from archive.rows import labels_of, transactions_of
-from plumbline.errors import InvalidArchive, Refused
+from plumbline.errors import InvalidArchive
 from plumbline.journal import LabelApplied
 from plumbline.transaction import Transaction
 from streaming.arrivals import arrivals
-from streaming.known import NEW, Known
-from streaming.snapshot import freeze, sequences, write
+from streaming.known import NEW
 from streaming.state import CaughtUp, State
 
 CHUNK_ROWS: Final = 50_000
 
 
-def backfill(
-    archive: Archive, snapshots: Path, *, until_us: int | None, remembered: int, tell: Callable[[int], None]
-) -> State:
-    """Fold an archive into a first snapshot in the folder `snapshots`; returns the state it holds.
-
-    until_us: only arrivals before this time, microseconds; remembered: transactions whose ids are kept; tell: called
-    with the number of rows taken after each chunk. Raises Refused when there are snapshots already, and InvalidArchive
-    when a transaction id comes twice.
-    """
-    if sequences(snapshots):
-        raise Refused(
-            f"{snapshots} holds snapshots already: a backfill is the first thing an installation does; remove them "
-            "only if the journal is empty"
-        )
-    state = State(Known(remembered))
-    write(snapshots, freeze(fold_archive(state, archive, until_us, tell)))
-    return state
-
-
 def fold_archive(state: State, archive: Archive, until_us: int | None, tell: Callable[[int], None]) -> CaughtUp:
-    """Take an archive's arrivals into an empty state, and note the archive there; see `backfill`.
+    """Take an archive's arrivals into an empty state, and note the archive there.
 
+    until_us: only arrivals before this time, microseconds; tell: called with the number of rows taken after each chunk.
     Raises InvalidArchive when a transaction id comes twice.
     """
     state.archive_digest, state.archive_until_us = archive.manifest.digest, until_us

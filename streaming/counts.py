@@ -18,6 +18,10 @@ class Counts:
         """Note how long a micro-batch took to decide."""
         self.metrics.histogram("plumbline_stage_seconds").labels("decide").observe(seconds)
 
+    def older(self, count: int) -> None:
+        """Count decisions on transactions that are older than the remembered ids."""
+        self.metrics.counter("plumbline_older_than_memory_total").inc(count)
+
     def took(self, batch: Batch, seconds: float) -> None:
         """Count one micro-batch that is in the journal now; seconds: how long that took."""
         counted: Counter[tuple[str, str]] = Counter()

@@ -21,6 +21,9 @@ from plumbline.journal import Conflict, Entry, LabelApplied
 from streaming.batch import Batch
 from streaming.kafka import close_off, commit, end_offsets
 
+TRANSACTION_MS: Final = 10_000
+"""The broker aborts a journal transaction open for longer, so that a dead leader cannot stall the journal's readers."""
+
 COMMIT_MS: Final = 10_000
 """Who waits longer for the broker leads in name only: he holds the lease, and nobody else may decide."""
 
@@ -100,6 +103,11 @@ class Journaling:
         if last - first != len(sent) - 1:
             raise AssertionError(f"{len(sent)} entries of one transaction lie from {first} to {last}")
         return Written(batch, first, perf_counter() - begun, newest.timestamp)
+
+
+def transactional_id(prefix: str) -> str:
+    """The id under which the journal is written: a new producer of it fences every older one."""
+    return f"{prefix}plumbline-scorer"
 
 
 def begin_term(bootstrap: str, producer: KafkaProducer, to: TopicPartition, dead_letters: TopicPartition) -> int:

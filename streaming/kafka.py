@@ -277,6 +277,15 @@ def partitions(consumer: KafkaConsumer, topic: str) -> list[TopicPartition]:
     return [TopicPartition(topic, number) for number in sorted(found)]
 
 
+def topic_ids(consumer: KafkaConsumer, topics: Sequence[str]) -> dict[str, str]:
+    """The ids that Kafka gave to topics when they were created, as the consumer knows them; "" where it knows none.
+
+    A topic that is deleted and created again has another id. Brokers older than Kafka 2.8 give none.
+    """
+    found = {topic: consumer._cluster.topic_id(topic) for topic in topics}
+    return {topic: "" if given is None else str(given) for topic, given in found.items()}
+
+
 def end_offsets(bootstrap: str, topics: Sequence[str], *, committed_only: bool = True) -> dict[TopicPartition, int]:
     """The offset after the newest record of every partition of the topics; 0 for an empty one.
 

@@ -5,9 +5,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
-from archive.kept import MANIFEST, Kept, append, held, nothing_kept, read_kept, write_manifest
+from kafka import TopicPartition
+
+from archive.kept import MANIFEST, Kept, KeptJournal, append, held, nothing_kept, read_kept, write_manifest
 from archive.record import Record
 from plumbline.errors import Refused
+from plumbline.names import Topic
+from streaming.beginning import first_record
 from streaming.records import present_end, records
 
 BLOCK_SEQUENCES: Final = 200_000
@@ -39,6 +43,7 @@ def keep(
                 f"{folder} holds the journal up to {kept.stop}, but it ends before {end}: they are not of one "
                 "installation; give another folder"
             )
+        _require_same_first(folder, kept, bootstrap, prefix)
         write_manifest(folder, kept)
         while kept.stop < end:
             first, stop = kept.stop, min(kept.stop + block_sequences, end)
@@ -46,6 +51,18 @@ def keep(
             with closing(records(bootstrap, prefix, first, stop, positions)) as found:
                 kept = append(folder, kept, first, stop, _told(found, tell))
     return kept
+
+
+def _require_same_first(folder: Path, kept: Kept, bootstrap: str, prefix: str) -> None:
+    """Raises Refused when the journal begins otherwise than the kept one: its topic was created again."""
+    if not kept.blocks:
+        return
+    first = next((each.value for chunk in KeptJournal(folder).chunks() for each in chunk if each.value), None)
+    if first != first_record(bootstrap, TopicPartition(prefix + Topic.DECISIONS.value, 0)):
+        raise Refused(
+            f"{folder} holds a journal that begins with another entry than {prefix}{Topic.DECISIONS.value} does: the "
+            "topic was created again, or is another installation's; give another folder"
+        )
 
 
 def _manifest(folder: Path, prefix: str, archive_digest: str, archive_until_us: int | None) -> Kept:

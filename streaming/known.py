@@ -177,6 +177,23 @@ class Known:
         _fill(known._index, known._columns["high"], known._columns["low"], known._count)
         return known
 
+    def of_limit(self, limit: int) -> "Known":
+        """The same memory under another limit; when that is smaller, the newest are kept."""
+        if self._count <= self.limit <= limit:  # the ring has not turned yet, and goes on growing
+            self.limit = limit
+            return self
+        return Known.from_arrays(limit, self.arrays())
+
+    def oldest_at(self) -> int | None:
+        """When the transaction that was remembered first was, microseconds; None where none is remembered."""
+        if not self._count:
+            return None
+        return self.occurred_at(self._count % self.limit if self._count > self.limit else 0)
+
+    def covers_since(self) -> int | None:
+        """As `oldest_at`, but None where there is room for more, and so nothing was forgotten."""
+        return self.oldest_at() if self._count >= self.limit else None
+
     @property
     def memory_bytes(self) -> int:
         """Bytes of all arrays."""

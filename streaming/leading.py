@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from threading import Event
 from typing import Any, Final
@@ -16,24 +16,36 @@ from features.grammar import Declaration, fields_of
 from features.sweep import History
 from observe.metrics import Metrics
 from plumbline.decision import Source
-from plumbline.errors import Fenced, PlumblineError
-from plumbline.journal import AssignmentApplied, ControlApplied
+from plumbline.errors import Fenced, PlumblineError, StateDiverged
+from plumbline.journal import (
+    AssignmentApplied,
+    ControlApplied,
+    Entry,
+    JournalBegun,
+    MemoryChanged,
+    SourcesOpened,
+    encode,
+    identity,
+)
 from plumbline.names import Topic
 from plumbline.policy import DEFAULT_POLICY
 from plumbline.times import MAX_AGE_DAYS
 from streaming.batch import Batch, Message, process
+from streaming.beginning import beginning
 from streaming.broker_clock import BrokerClock
 from streaming.counts import Counts
 from streaming.isolation import Isolation, ProcessingFailed
 from streaming.journaling import Journaling
-from streaming.kafka import partitions, reaching, reader
+from streaming.kafka import partitions, reaching, reader, topic_ids
 from streaming.lease import Lease
+from streaming.memory import Memory, limit_wanted, older_than
 from streaming.model import Model
+from streaming.opening import Accepted, Found, openings
 from streaming.prepared import history_until
 from streaming.rejections import Rejections
 from streaming.shadows import Shadows, ask_again, journaled, left_waiting
 from streaming.snapshots import Snapshots
-from streaming.state import BEFORE_JOURNAL, CaughtUp, Supply
+from streaming.state import BEFORE_JOURNAL, CaughtUp, State, Supply
 
 log = structlog.get_logger()
 
@@ -48,7 +60,10 @@ CATCH_UP_ENTRIES: Final = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Scoring:
-    """What a scorer needs to know: addresses, folders and limits (see `plumbline.settings`)."""
+    """What a scorer needs to know: addresses, folders and limits (see `plumbline.settings`).
+
+    archive: where the archive that came before the journal lies, if one did; accepted_gaps: see `opening`.
+    """
 
     bootstrap: str
     prefix: str
@@ -59,6 +74,16 @@ class Scoring:
     message_max_age_days: int = MAX_AGE_DAYS
     clock_tolerance_seconds: int = 300
     rejected_share_warn: float = 0.05
+    remembered_most: int = 40_000_000
+    remembered_days: int = 30
+    archive: Path | None = None
+    accepted_gaps: Accepted = field(default_factory=dict)
+
+    @property
+    def memory(self) -> Memory:
+        """How many transaction ids are remembered."""
+        first = self.remembered_transactions
+        return Memory(first, max(first, self.remembered_most), self.remembered_days)
 
     def topic(self, topic: Topic) -> str:
         """A topic's name here."""
@@ -75,12 +100,21 @@ class PartitionsChanged(Exception):
 
 
 def supply_of(scoring: Scoring, most_entries: int | None) -> Supply:
-    """Histories that were prepared, as an assignment needs them."""
+    """Histories that were prepared, as an assignment needs them.
+
+    most_entries: journal entries that may be left to fold, for a leader, which must not stand still; None: any number,
+    and a history that was not prepared is folded from archive and journal.
+    """
+
+    def begin(declaration: Declaration) -> State:
+        begun = beginning(scoring.bootstrap, scoring.journal, scoring.snapshots, scoring.remembered_transactions)
+        return begun.state(scoring.archive, declaration, only=True)
 
     def supply(declaration: Declaration, sequence: int) -> History:
         return history_until(
             scoring.bootstrap, scoring.journal, scoring.snapshots, declaration,
             sequence=sequence, remembered=scoring.remembered_transactions, most_entries=most_entries,
+            begin=begin if most_entries is None else None,
         )  # fmt: skip
 
     return supply
@@ -122,8 +156,9 @@ class Leader:
             self._lead(stop, announce)
 
     def _lead(self, stop: Event, announce: Callable[[], None]) -> None:
-        if self.state.sequence == BEFORE_JOURNAL:
+        if self.state.policy is None:
             self._begin_journal()
+        self._remember(max(self.state.known.limit, self.scoring.memory.first))
         waiting = left_waiting(self.state, self.scoring.bootstrap, self.scoring.journal)
         ask_again(self.shadows, self.state, waiting)
         topics = [self.scoring.topic(topic) for topic in (Topic.TRANSACTIONS, Topic.LABELS, Topic.CONTROL)]
@@ -134,6 +169,7 @@ class Leader:
             known_partitions = sources.assignment()
             while not stop.is_set():
                 records = sources.poll(timeout_ms=IDLE_MS, max_records=self.scoring.batch_max_transactions)
+                self._require_same_topics(topic_ids(sources, topics))
                 if records:
                     self._take(records)
                 else:
@@ -160,24 +196,70 @@ class Leader:
         log.info("left", sequence=self.state.sequence)
 
     def _begin_journal(self) -> None:
-        """The first entries of all: the declaration and the policy that a first start brings along."""
+        """The first entries of all: what came before, and the declaration and policy that a first start brings along.
+
+        A backfill has said what came before already. Raises StateDiverged for a journal that began otherwise.
+        """
         now_us = self.now_us()
+        first: list[Entry] = []
+        if self.state.sequence == BEFORE_JOURNAL:
+            begun = JournalBegun(
+                archive_digest=self.state.archive_digest, archive_until_us=self.state.archive_until_us,
+                remembered=self.state.known.limit, journaled_at=now_us,
+            )  # fmt: skip
+            self.state.remember(begun.remembered)
+            self.state.journal = identity(encode(begun))
+            first.append(begun)
+        elif self.state.remembered is None:
+            raise StateDiverged(
+                f"{self.scoring.journal.topic} has entries, but no first policy: it is no journal, or not a whole one"
+            )
         declarations = {name: fields_of(history.declaration) for name, history in self.state.histories.items()}
         declared = AssignmentApplied(
             assignment=None, fingerprints=(), declarations=declarations, source=None, journaled_at=now_us
         )
         ruled = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=now_us)
         self.state.activate(DEFAULT_POLICY)
-        self._begin(Batch(entries=[declared, ruled]))
+        self._begin(Batch(entries=[*first, declared, ruled]))
+        self._settle()
+
+    def _remember(self, limit: int) -> None:
+        """Journal under which limit ids are remembered from here on, unless it is so already."""
+        if limit == self.state.remembered:
+            return
+        self._settle()  # the batch under way was decided under the limit before
+        self.state.remember(limit)
+        log.info("transaction ids remembered", limit=limit)
+        self._begin(Batch(entries=[MemoryChanged(remembered=limit, journaled_at=self.now_us())]))
         self._settle()
 
     def _sources(self, topics: Sequence[str]) -> KafkaConsumer:
-        """A reader of all sources, each from where the journal says it was taken to."""
+        """A reader of all sources, each from where the journal says it was taken to.
+
+        What is taken for the first time is journaled before. Raises StateDiverged where messages are gone.
+        """
         with closing(reader(self.scoring.bootstrap, [])) as asked, reaching(self.scoring.bootstrap):
-            found = [each for name in topics for each in partitions(asked, name)]
-            beginnings = asked.beginning_offsets(found)
-        positions = {each: self.state.positions.get((each.topic, each.partition), beginnings[each]) for each in found}
+            places = [each for name in topics for each in partitions(asked, name)]
+            begins, ends = asked.beginning_offsets(places), asked.end_offsets(places)
+            ids = topic_ids(asked, topics)
+        found = {each: Found(ids[each.topic], begins[each], ends[each]) for each in places}
+        opened = openings(self.state.positions, self.state.topic_ids, found, self.scoring.accepted_gaps)
+        if opened:
+            entry = SourcesOpened(opened=opened, journaled_at=self.now_us())
+            for each in opened:
+                if each.lost_from is not None:
+                    log.error("an accepted gap", topic=each.topic, partition=each.partition, first=each.first,
+                              lost_from=each.lost_from, instead_of=each.instead_of)  # fmt: skip
+            self.state.open(entry)
+            self._begin(Batch(entries=[entry]))
+            self._settle()
+        positions = {each: self.state.positions[each.topic, each.partition] for each in places}
         return reader(self.scoring.bootstrap, positions, most_records=self.scoring.batch_max_transactions, damaged=True)
+
+    def _require_same_topics(self, ids: dict[str, str]) -> None:
+        """Raises PartitionsChanged when a topic was created again: what was polled may not be what comes next."""
+        if any(given and given != self.state.topic_ids.get(topic) for topic, given in ids.items()):
+            raise PartitionsChanged
 
     def _take(self, records: dict[TopicPartition, list[Any]]) -> None:
         messages = [
@@ -199,6 +281,9 @@ class Leader:
             by_topic.setdefault(message.source.topic, []).append(message)
         if by_topic.get(self.scoring.topic(Topic.CONTROL)):
             self._settle()  # what an assignment brings along is made from the journal, which must be whole
+        arriving = len(by_topic.get(self.scoring.topic(Topic.TRANSACTIONS), ()))
+        self._remember(limit_wanted(self.scoring.memory, self.state.known, arriving, self.now_us()))
+        covers_since = self.state.known.covers_since()
         begun = time.perf_counter()
         try:
             batch = process(
@@ -217,6 +302,9 @@ class Leader:
         except Exception as error:
             raise ProcessingFailed([each.place for each in messages]) from error
         self.counts.decided(time.perf_counter() - begun)
+        if older := older_than(covers_since, batch.entries):
+            self.counts.older(older)
+            log.warning("transactions older than what is remembered", count=older, remembered_since_us=covers_since)
         self._settle()
         self._begin(batch)
 

@@ -10,6 +10,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final
 
+import structlog
 from kafka import TopicPartition
 
 from archive.layout import Archive
@@ -22,6 +23,8 @@ from streaming.kafka import end_offsets, reader
 from streaming.known import Known
 from streaming.snapshot import freeze, newest, write
 from streaming.state import CaughtUp, State
+
+log = structlog.get_logger()
 
 POLL_MS: Final = 500
 ENTRIES_A_POLL: Final = 5000
@@ -47,12 +50,14 @@ def prepare(
 
     partition: the journal's; archive, until_us: what came before the journal, as the scorer's first snapshot has it;
     tell: called with a number of rows or entries taken. A second call goes on from where the first one ended.
-    Raises BrokerUnavailable, SnapshotRefused when what an earlier call left is damaged, Unready when the disk is full.
+    What an earlier call left is only a cache: damaged, it is prepared again. Raises BrokerUnavailable, Unready when the
+    disk is full.
     """
     folder = folder_of(snapshots, declaration)
-    state, refused = newest(folder, remembered)
-    if state is None and refused:
-        raise refused[0]
+    named = (archive.manifest.digest, until_us) if archive is not None else ("", None)
+    state, refused = newest(folder, remembered, archive=named)
+    for error in refused:
+        log.error("snapshot refused, what it held is prepared again", error=str(error))
     if state is None:
         state = State(Known(remembered), {declaration.fingerprint: History(declaration)}, only=declaration.fingerprint)
         if archive is not None:
@@ -71,13 +76,18 @@ def history_until(
     sequence: int,
     remembered: int,
     most_entries: int | None,
+    begin: Callable[[Declaration], State] | None = None,
 ) -> History:
     """The history of everything before journal entry `sequence`, from what was prepared and the journal since.
 
     most_entries: how many entries may be left to fold (None: any number); a leader must not stand still for long.
-    Raises HistoryMissing where nothing was prepared, or too long ago.
+    begin: makes the state before the journal's first entry under a declaration, from which the history is folded where
+    none is prepared; None for a leader. Raises HistoryMissing where nothing was prepared, or too long ago.
     """
     state, refused = newest(folder_of(snapshots, declaration), remembered, before=sequence)
+    if state is None and begin is not None:
+        log.info("a history that is not prepared is folded from the beginning", fingerprint=declaration.fingerprint)
+        state = begin(declaration)
     if state is None:
         said = "".join(f"; {error}" for error in refused)
         raise HistoryMissing(

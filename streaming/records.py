@@ -13,11 +13,13 @@ import msgspec
 from kafka import KafkaConsumer, TopicPartition
 
 from archive.record import MessageState, Record
-from plumbline.decision import Source
+from plumbline import journal
+from plumbline.decision import Decision, Source
 from plumbline.errors import JournalRefused, NotFound
+from plumbline.journal import opened_in
 from plumbline.message import Damaged
 from plumbline.names import Topic
-from streaming.kafka import end_offsets, partitions, reaching, reader, resume
+from streaming.kafka import end_offsets, partitions, reaching, reader, resume, topic_ids
 
 CHUNK_RECORDS: Final = 20_000
 POLL_MS: Final = 500
@@ -41,6 +43,28 @@ def present_end(bootstrap: str, prefix: str) -> int:
     return end_offsets(bootstrap, [partition.topic])[partition]
 
 
+def require_holds(bootstrap: str, partition: TopicPartition, decided: tuple[int, str] | None) -> None:
+    """Raises JournalRefused when the journal does not hold a decision that SQL has stored: then it is another one.
+
+    partition: the journal's; decided: the decision's sequence number and its transaction id; None where SQL has none.
+    """
+    if decided is None:
+        return
+    sequence, transaction_id = decided
+    entry = None
+    if sequence < end_offsets(bootstrap, [partition.topic])[partition]:
+        with closing(reader(bootstrap, {partition: sequence}, most_records=1)) as entries:
+            while entry is None and entries.position(partition) <= sequence:
+                for each in entries.poll(timeout_ms=POLL_MS).get(partition, []):
+                    entry = journal.decode(each.value) if each.offset == sequence else each
+    if not isinstance(entry, Decision) or entry.transaction.transaction_id != transaction_id:
+        raise JournalRefused(
+            f"the journal {partition.topic} does not hold the decision on {transaction_id} at {sequence}, where SQL "
+            "has it from: it was cut short or created again, or is another installation's; name its database in "
+            "PLUMBLINE_DATABASE_URL"
+        )
+
+
 def records(
     bootstrap: str, prefix: str, first: int, stop: int, positions: Positions | None = None
 ) -> Generator[list[Record], None, None]:
@@ -50,14 +74,14 @@ def records(
     among them begins at its own beginning; where nothing is known, with the first message that an entry names.
     Raises BrokerUnavailable, JournalRefused for a record that is no entry.
     """
-    journal = TopicPartition(prefix + Topic.DECISIONS.value, 0)
+    partition = TopicPartition(prefix + Topic.DECISIONS.value, 0)
     with (
-        closing(reader(bootstrap, {journal: first}, most_records=CHUNK_RECORDS)) as consumer,
+        closing(reader(bootstrap, {partition: first}, most_records=CHUNK_RECORDS)) as consumer,
         closing(
             Messages(bootstrap, prefix, positions or {}, from_beginning=first == 0 or positions is not None)
         ) as messages,
     ):
-        while consumer.position(journal) < stop:
+        while consumer.position(partition) < stop:
             for found in consumer.poll(timeout_ms=POLL_MS).values():
                 chunk = [each for each in found if each.offset < stop]
                 if chunk:
@@ -77,6 +101,8 @@ class Messages:
         self._waiting: dict[TopicPartition, deque[Any]] = {each: deque() for each in found}
         self._started: set[TopicPartition] = set()
         self._taken: dict[TopicPartition, int] = {}
+        self._ids = topic_ids(self._consumer, [prefix + topic.value for topic in SOURCES])
+        self._journaled_ids: dict[str, str] = {}
         self._consumer.assign(found)
         if found:
             self._consumer.pause(*found)
@@ -97,11 +123,15 @@ class Messages:
         self._consumer.close()
 
     def beside(self, chunk: Sequence[Any]) -> list[Record]:
-        """The journal's records, each with its message; messages passed over stand before the entry that shows it."""
+        """The journal's records, each with its message; messages passed over stand before the entry that shows it.
+
+        Messages of a topic that was deleted and created again since are gone: its offsets name others now.
+        """
         sources = [_source(each) for each in chunk]
+        present = self._present(chunk, sources)
         furthest: dict[TopicPartition, int] = {}
-        for source in sources:
-            if source is not None:
+        for source, here in zip(sources, present, strict=True):
+            if source is not None and here:
                 partition = TopicPartition(source.topic, source.partition)
                 if partition in self._waiting:
                     if partition not in self._started:
@@ -109,7 +139,11 @@ class Messages:
                     furthest[partition] = max(furthest.get(partition, -1), source.offset)
         self._read_to(furthest)
         answered: list[Record] = []
-        for each, source in zip(chunk, sources, strict=True):
+        for each, source, here in zip(chunk, sources, present, strict=True):
+            if source is not None and not here:
+                lost_with = source.topic, source.partition, source.offset
+                answered.append(Record(each.offset, each.timestamp, each.value, *lost_with, None, "gone"))
+                continue
             if source is None:
                 answered.append(Record(each.offset, each.timestamp, each.value))
                 continue
@@ -128,6 +162,16 @@ class Messages:
             self._taken[partition] = max(self._taken.get(partition, 0), offset + 1)
             answered.append(Record(each.offset, each.timestamp, each.value, topic, number, offset, message, state))
         return answered
+
+    def _present(self, chunk: Sequence[Any], sources: Sequence[Source | None]) -> list[bool]:
+        """Whether each record's message is of a topic that is still there, by the ids that the journal holds."""
+        found = []
+        for each, source in zip(chunk, sources, strict=True):
+            for opened in opened_in(each.value):
+                self._journaled_ids[opened.topic] = opened.topic_id
+            journaled = "" if source is None else self._journaled_ids.get(source.topic, "")
+            found.append(not journaled or self._ids.get(source.topic if source else "", "") in ("", journaled))
+        return found
 
     def _absent(self, partition: TopicPartition, offset: int) -> MessageState:
         """Why a message is not there: a compacted topic may forget any, the others only their oldest."""

@@ -19,9 +19,10 @@ from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.errors import BrokerUnavailable, ClockWrong, Fenced, StateDiverged
 from plumbline.names import Topic
+from streaming.beginning import beginning
 from streaming.broker_clock import BrokerClock
 from streaming.isolation import Isolation, ProcessingFailed, decides_made_up_payment
-from streaming.journaling import Journaling, begin_term
+from streaming.journaling import TRANSACTION_MS, Journaling, begin_term, transactional_id
 from streaming.kafka import close_producer, end_offsets, reader, transactional_producer
 from streaming.known import Known
 from streaming.leading import IDLE_MS, Leader, PartitionsChanged, Scoring, supply_of
@@ -32,9 +33,6 @@ from streaming.state import CaughtUp, State, Supply
 from streaming.warm_up import warm_up
 
 log = structlog.get_logger()
-
-TRANSACTION_MS: Final = 10_000
-"""The broker aborts a journal transaction open for longer, so that a dead leader cannot stall the journal's readers."""
 
 RETRY_SECONDS: Final = 0.5
 CLOCK_SECONDS: Final = 5.0
@@ -93,8 +91,7 @@ def _term(
 ) -> None:
     """One life: restore, stand by, lead."""
     with ExitStack() as stack:
-        end = end_offsets(scoring.bootstrap, [scoring.journal.topic])[scoring.journal]
-        state = restore(scoring, end)
+        state = restore(scoring)
         entries = stack.enter_context(closing(reader(scoring.bootstrap, {scoring.journal: state.sequence + 1})))
         lease = stack.enter_context(Lease(scoring.bootstrap, scoring.prefix))
         log.info("standing by", sequence=state.sequence)
@@ -117,24 +114,31 @@ def _term(
         leader.lead(stop, lambda: announce("leading", state.sequence))
 
 
-def restore(scoring: Scoring, end: int) -> State:
-    """The state of the newest good snapshot, or an empty one to fold the whole journal into.
+def restore(scoring: Scoring) -> State:
+    """The state of the newest good snapshot, or the one before the journal's first entry, to fold it all into.
 
-    end: offset after the journal's newest entry. Raises the refusal when no snapshot is good and the journal is empty
-    (it could not rebuild what the snapshot held), and StateDiverged when the snapshot is ahead of the journal.
+    The journal says which archive that one begins with, so that a missing snapshot costs time and nothing else. Raises
+    Refused when that archive is not to be found, the snapshot's refusal when none is good and the journal has no entry
+    yet (it could not rebuild what the snapshot held), and StateDiverged when the snapshot is not of this journal.
     """
-    state, refused = newest(scoring.snapshots, scoring.remembered_transactions)
+    begun = beginning(scoring.bootstrap, scoring.journal, scoring.snapshots, scoring.remembered_transactions)
+    named = None if begun.entry is None else begun.archive
+    state, refused = newest(scoring.snapshots, scoring.remembered_transactions, archive=named)
+    # Asked for after the snapshot was read: a leader that leaves in between makes the journal longer, never shorter.
+    end = end_offsets(scoring.bootstrap, [scoring.journal.topic])[scoring.journal]
     for error in refused:
         log.error("snapshot refused", error=str(error))
     if state is None:
-        if refused and end == 0:
+        if refused and begun.entry is None:
             raise refused[0]
-        return State(Known(scoring.remembered_transactions))
-    if state.sequence >= end and state.sequence >= 0:
+        return begun.state(scoring.archive) if begun.entry is not None else State(Known(begun.remembered))
+    if state.sequence >= max(end, 0) or (state.journal and state.journal != begun.identity):
         raise StateDiverged(
-            f"the newest snapshot in {scoring.snapshots} is of journal entry {state.sequence}, but the journal ends "
-            f"before {end}: they are not of one installation; remove the snapshots, or restore the journal"
+            f"the newest snapshot in {scoring.snapshots} is of entry {state.sequence} of another journal than "
+            f"{scoring.journal.topic}, which ends before {end}: the journal was cut short or created again, or the "
+            "snapshots are another installation's; restore the journal, or remove the snapshots where it is given up"
         )
+    state.journal = begun.identity
     return state
 
 
@@ -162,7 +166,7 @@ def fold(state: State, entries: KafkaConsumer, timeout_ms: int, supply: Supply |
 @contextmanager
 def _producing(scoring: Scoring) -> Iterator[KafkaProducer]:
     """The leader's producer; it closes without waiting long for what will never be committed."""
-    producer = transactional_producer(scoring.bootstrap, f"{scoring.prefix}plumbline-scorer", TRANSACTION_MS)
+    producer = transactional_producer(scoring.bootstrap, transactional_id(scoring.prefix), TRANSACTION_MS)
     try:
         yield producer
     finally:

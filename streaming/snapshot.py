@@ -5,10 +5,16 @@ SHA-256 of both). It is written beside its place and renamed into it, so a half-
 cache: one that is damaged or of another format is refused, and the journal rebuilds it.
 """
 
+import fcntl
 import hashlib
 import os
 import shutil
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import get_ident
 from typing import Any, Final
 
 import msgspec
@@ -30,6 +36,9 @@ KEPT: Final = 2
 """How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
 
 _READ_BYTES: Final = 1 << 20
+_UNFINISHED: Final = ".unfinished-"
+_UNREADABLE: Final = (OSError, ValueError, KeyError, IndexError, EOFError, zipfile.BadZipFile, zlib.error)
+"""What a file raises that was damaged, cut short, or removed while it was read."""
 
 
 class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -39,7 +48,8 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     was, as in snapshots of releases that did not remember them, which know the active one alone;
     waiting: labels that wait for their transactions, the oldest first;
     awaited: of each shadow, version, declaration and the decisions that wait for its answer; left out where there are
-    none, so that snapshots from before there was any stay good;
+    none, so that snapshots from before there was any stay good, as are the next three;
+    remembered, topic_ids, journal: as in `State`;
     manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
     the scorer leave messages out, or take them twice.
     """
@@ -57,6 +67,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     archive_until_us: int | None
     awaited: Rows | msgspec.UnsetType = msgspec.UNSET
     policies: list[tuple[str, str]] | msgspec.UnsetType = msgspec.UNSET
+    remembered: int | msgspec.UnsetType = msgspec.UNSET
+    topic_ids: list[tuple[str, str]] | msgspec.UnsetType = msgspec.UNSET
+    journal: str | msgspec.UnsetType = msgspec.UNSET
     state_sha256: str
     manifest_sha256: str = ""
 
@@ -92,6 +105,9 @@ def freeze(caught_up: CaughtUp) -> Frozen:
         archive_until_us=state.archive_until_us,
         awaited=state.awaited.rows() or msgspec.UNSET,
         policies=list(state.policies.items()) or msgspec.UNSET,
+        remembered=msgspec.UNSET if state.remembered is None else state.remembered,
+        topic_ids=sorted(state.topic_ids.items()) or msgspec.UNSET,
+        journal=state.journal or msgspec.UNSET,
         state_sha256="",
     )
     return manifest, arrays
@@ -100,35 +116,58 @@ def freeze(caught_up: CaughtUp) -> Frozen:
 def write(folder: Path, frozen: Frozen) -> Path:
     """Put a frozen state into `folder` as a snapshot, and drop all but the newest two; returns where it lies.
 
-    Raises Unready when the disk is full or not writable; the older snapshots stay then.
+    Any number of processes may write to one folder. Raises Unready when the disk is full or not writable; the older
+    snapshots stay then.
     """
     manifest, arrays = frozen
     place = folder / str(manifest.sequence)
-    unfinished = folder / f".unfinished-{manifest.sequence}-{os.getpid()}"
-    for left in folder.glob(".unfinished-*"):
-        shutil.rmtree(left, ignore_errors=True)  # by a writer that was killed, or has lost the lease meanwhile
+    unfinished = folder / f"{_UNFINISHED}{manifest.sequence}-{os.getpid()}-{get_ident()}"
     try:
-        unfinished.mkdir(parents=True)
-        with (unfinished / "state.npz").open("wb") as file:
-            np.savez(file, allow_pickle=False, **arrays)
-            file.flush()
-            os.fsync(file.fileno())
-        complete = msgspec.structs.replace(manifest, state_sha256=_sha256(unfinished / "state.npz"))
-        with (unfinished / "manifest.json").open("wb") as file:
-            file.write(sealed(complete))
-            file.flush()
-            os.fsync(file.fileno())
-        if place.exists():
-            shutil.rmtree(place)
-        unfinished.rename(place)
+        folder.mkdir(parents=True, exist_ok=True)
+        with ExitStack() as writing:
+            with _held(folder, wait=True):
+                _drop_left(folder)
+                unfinished.mkdir()
+                writing.enter_context(_held(unfinished))
+            with (unfinished / "state.npz").open("wb") as file:
+                np.savez(file, allow_pickle=False, **arrays)
+                file.flush()
+                os.fsync(file.fileno())
+            complete = msgspec.structs.replace(manifest, state_sha256=_sha256(unfinished / "state.npz"))
+            with (unfinished / "manifest.json").open("wb") as file:
+                file.write(sealed(complete))
+                file.flush()
+                os.fsync(file.fileno())
+            with _held(folder, wait=True):
+                if place.exists():
+                    shutil.rmtree(place)
+                unfinished.rename(place)
+                for old in sorted(sequences(folder))[:-KEPT]:
+                    shutil.rmtree(folder / str(old), ignore_errors=True)
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise Unready(
             f"no snapshot could be written to {folder} ({error.strerror}): make room or rights there"
         ) from error
-    for old in sorted(sequences(folder))[:-KEPT]:
-        shutil.rmtree(folder / str(old), ignore_errors=True)
     return place
+
+
+def _drop_left(folder: Path) -> None:
+    """Remove what writers that were killed left unfinished; one whose writer lives is locked by it, and stays."""
+    for left in folder.glob(f"{_UNFINISHED}*"):
+        with suppress(OSError), _held(left):
+            shutil.rmtree(left, ignore_errors=True)
+
+
+@contextmanager
+def _held(folder: Path, *, wait: bool = False) -> Iterator[None]:
+    """Locks a folder, until this process lets go or ends. Raises OSError where another writer holds it, or waits."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def sealed(manifest: Manifest) -> bytes:
@@ -163,7 +202,7 @@ def sequences(folder: Path) -> list[int]:
 
 
 def read(place: Path, remembered: int) -> State:
-    """The state in one snapshot; remembered: how many transactions to keep known.
+    """The state in one snapshot; remembered: how many transactions to keep known where the journal does not say.
 
     It goes on under the declarations that it was made under, whatever this release's own is. Raises SnapshotRefused
     when it is damaged, of another format, or of a declaration that this release does not compute.
@@ -171,21 +210,27 @@ def read(place: Path, remembered: int) -> State:
     manifest = manifest_of(place)
     try:
         found = _sha256(place / "state.npz")
-    except OSError as error:
-        raise SnapshotRefused(f"snapshot {place} has no readable state ({error.strerror}): remove it") from error
-    if found != manifest.state_sha256:
+        if found != manifest.state_sha256:
+            raise SnapshotRefused(
+                f"snapshot {place} is damaged: its state's SHA-256 is {found}, expected {manifest.state_sha256}; "
+                "remove it"
+            )
+        with np.load(place / "state.npz", allow_pickle=False) as file:
+            return _state(manifest, {name: file[name] for name in file.files}, remembered)
+    except _UNREADABLE as error:
         raise SnapshotRefused(
-            f"snapshot {place} is damaged: its state's SHA-256 is {found}, expected {manifest.state_sha256}; remove it"
-        )
-    with np.load(place / "state.npz", allow_pickle=False) as file:
-        arrays = {name: file[name] for name in file.files}
+            f"snapshot {place} has no readable state ({type(error).__name__}: {error}): remove it"
+        ) from error
 
+
+def _state(manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], remembered: int) -> State:
     def under(prefix: str) -> dict[str, npt.NDArray[Any]]:
         return {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
 
     entities = Entities.from_arrays(under("entities."))
+    journaled = None if manifest.remembered is msgspec.UNSET else manifest.remembered
     return State(
-        known=Known.from_arrays(remembered, under("known.")),
+        known=Known.from_arrays(journaled or remembered, under("known.")),
         histories={
             each.fingerprint: History.from_arrays(under(f"history.{each.fingerprint}."), each, entities)
             for each in manifest.declarations
@@ -200,6 +245,9 @@ def read(place: Path, remembered: int) -> State:
         archive_digest=manifest.archive_digest,
         archive_until_us=manifest.archive_until_us,
         awaited=Awaited.of(manifest.awaited or []),
+        remembered=journaled,
+        topic_ids=dict(manifest.topic_ids or {}),
+        journal=manifest.journal or "",
         only=manifest.only,
     )
 
@@ -215,20 +263,37 @@ def prehistory(folder: Path) -> tuple[str, int | None]:
     return "", None
 
 
-def newest(folder: Path, remembered: int, before: int | None = None) -> tuple[State | None, list[SnapshotRefused]]:
+def newest(
+    folder: Path, remembered: int, before: int | None = None, archive: tuple[str, int | None] | None = None
+) -> tuple[State | None, list[SnapshotRefused]]:
     """The newest snapshot that can be read (None where there is none), and why newer ones were refused.
 
-    before: only those of a smaller sequence number.
+    before: only those of a smaller sequence number; archive: digest of the archive that came before the journal and how
+    far it was taken, where that is known: a snapshot that began with another one is refused. The folder is looked at
+    again after each refusal, since a leader may have replaced both of its snapshots meanwhile.
     """
     refused: list[SnapshotRefused] = []
-    for sequence in sorted(sequences(folder), reverse=True):
-        if before is not None and sequence >= before:
-            continue
+    tried: set[int] = set()
+    while True:
         try:
-            return read(folder / str(sequence), remembered), refused
+            left = [each for each in sequences(folder) if each not in tried and (before is None or each < before)]
+            if not left:
+                return None, refused
+            tried.add(max(left))
+            state = read(folder / str(max(left)), remembered)
         except SnapshotRefused as error:
             refused.append(error)
-    return None, refused
+            continue
+        except OSError as error:
+            return None, [*refused, SnapshotRefused(f"the snapshots in {folder} cannot be read ({error.strerror})")]
+        if archive is None or (state.archive_digest, state.archive_until_us) == archive:
+            return state, refused
+        refused.append(
+            SnapshotRefused(
+                f"snapshot {folder / str(state.sequence)} began with archive {state.archive_digest or '(none)'} up to "
+                f"{state.archive_until_us}, the journal with {archive[0] or '(none)'} up to {archive[1]}: remove it"
+            )
+        )
 
 
 def _sha256(path: Path) -> str:

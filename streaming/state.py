@@ -19,7 +19,16 @@ from features.sweep import Arrivals, Entities, History
 from plumbline.assignment import Assignment
 from plumbline.decision import Decision, Source
 from plumbline.errors import FingerprintMismatch, HistoryMissing, StateDiverged
-from plumbline.journal import Answered, AssignmentApplied, ControlApplied, Entry, LabelApplied
+from plumbline.journal import (
+    Answered,
+    AssignmentApplied,
+    ControlApplied,
+    Entry,
+    JournalBegun,
+    LabelApplied,
+    MemoryChanged,
+    SourcesOpened,
+)
 from plumbline.label import Label
 from plumbline.policy import MAX_KNOWN_VERSIONS, Policy, content_digest
 from plumbline.transaction import Transaction
@@ -50,6 +59,9 @@ class State:
     the arrival time up to which it was (None: whole);
     policies: `content_digest` of each policy that was ever active, by its version, the active one last;
     awaited: decisions that wait for a shadow's answer;
+    remembered: how many transactions the journal says are remembered (None: it does not say, as older ones do not);
+    topic_ids: of the source topics, as journaled; journal: its identity (see `journal.identity`), empty where it has no
+    entry yet;
     only: the declaration that this state prepares, whatever the journal says of others; empty for a scorer's own.
     """
 
@@ -65,6 +77,9 @@ class State:
     archive_digest: str = ""
     archive_until_us: int | None = None
     awaited: Awaited = field(default_factory=Awaited)
+    remembered: int | None = None
+    topic_ids: dict[str, str] = field(default_factory=dict)
+    journal: str = ""
     only: str = ""
 
     def __post_init__(self) -> None:
@@ -158,6 +173,20 @@ class State:
     def take_source(self, source: Source) -> None:
         """Note that a message was taken, so that it is not taken again."""
         self.positions[source.topic, source.partition] = source.offset + 1
+
+    def open(self, entry: SourcesOpened) -> None:
+        """Note from where source partitions are taken; offsets of a topic that was created again mean nothing now."""
+        again = {each.topic for each in entry.opened if each.instead_of}
+        self.positions = {place: offset for place, offset in self.positions.items() if place[0] not in again}
+        for each in entry.opened:
+            self.positions[each.topic, each.partition] = each.first
+            if each.topic_id:
+                self.topic_ids[each.topic] = each.topic_id
+
+    def remember(self, limit: int) -> None:
+        """Remember so many of the newest transactions from here on, as the journal says."""
+        self.known = self.known.of_limit(limit)
+        self.remembered = limit
 
     def admit(self, transactions: Sequence[Transaction]) -> list[int]:
         """NEW, IDENTICAL or DIFFERENT for each of n transactions; new ones are remembered from now on."""
@@ -257,8 +286,25 @@ class State:
                 self.activate(entry.policy)
             elif isinstance(entry, Answered):
                 self.awaited.take(entry)
+            elif isinstance(entry, SourcesOpened):
+                self.open(entry)
+            elif isinstance(entry, JournalBegun):
+                self._begin(entry)
+            elif isinstance(entry, MemoryChanged):
+                self._fold_rows(rows)
+                rows = []
+                self.remember(entry.remembered)
         self._fold_rows(rows)
         return taken
+
+    def _begin(self, entry: JournalBegun) -> None:
+        named, ours = (entry.archive_digest, entry.archive_until_us), (self.archive_digest, self.archive_until_us)
+        if named != ours:
+            said = [
+                f"archive {digest} up to {until_us}" if digest else "no archive" for digest, until_us in (named, ours)
+            ]
+            raise StateDiverged(f"the journal began after {said[0]}, but this state after {said[1]}")
+        self.remember(entry.remembered)
 
     def _fold_rows(self, rows: list[tuple[int, Decision | LabelApplied]]) -> None:
         if not rows:
@@ -278,7 +324,8 @@ class State:
             if next(decided) != NEW:
                 raise StateDiverged(
                     f"journal entry {sequence} decides transaction {entry.transaction.transaction_id} a second time: "
-                    "the journal or the snapshot is not the one this state was made from; rebuild the snapshot"
+                    "remove the snapshots, so that the journal is folded from its beginning; where that says the same, "
+                    "two scorers wrote the journal: restore it from before this entry"
                 )
             for fingerprint, history in computed.items():
                 self._require_same(sequence, fingerprint, entry.history_of(fingerprint), history[n])
@@ -291,18 +338,20 @@ class State:
         if journaled is None:
             raise StateDiverged(
                 f"journal entry {sequence} holds no history under declaration {fingerprint}, which is in force: the "
-                "snapshot does not belong to this journal; remove it to rebuild from the journal"
+                "snapshot is not of this journal; remove the snapshots, so that archive and journal are folded again"
             )
         at = next(m for m, value in enumerate(journaled) if value != computed[m])
         raise StateDiverged(
             f"journal entry {sequence} says {self.histories[fingerprint].declaration.history_names[at]} is "
-            f"{journaled[at]}, this state says {computed[at]}: the snapshot does not belong to this journal; remove it "
-            "to rebuild from the journal, or backfill the archive that came before it"
+            f"{journaled[at]}, this state says {computed[at]}: the snapshot is not of this journal: remove the "
+            "snapshots, so that archive and journal are folded again"
         )
 
     def _refuse_second_beginning(self, sequence: int, entry: Entry) -> None:
         """What a first start journals is there once: a second one was journaled by a state without the first."""
-        if isinstance(entry, AssignmentApplied | ControlApplied) and entry.source is None and self.policy is not None:
+        begins = isinstance(entry, AssignmentApplied | ControlApplied) and entry.source is None
+        again = isinstance(entry, JournalBegun) and self.sequence != BEFORE_JOURNAL
+        if again or (begins and self.policy is not None):
             raise StateDiverged(
                 f"journal entry {sequence} begins the journal a second time ({type(entry).__name__} without a source): "
                 "it was written by a scorer that had not read the journal; restore the journal from before this entry"

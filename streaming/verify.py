@@ -124,6 +124,8 @@ def differences(ours: State, theirs: State) -> list[str]:
             "archive_digest",
             "archive_until_us",
             "awaited",
+            "remembered",
+            "topic_ids",
         )
         if getattr(ours, name) != getattr(theirs, name)
     ]

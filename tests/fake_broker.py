@@ -7,6 +7,7 @@ calls. `tests.fake_kafka` has the clients; tests/streaming/test_fake_kafka.py ru
 import copy
 import itertools
 import threading
+import uuid
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
@@ -100,6 +101,8 @@ class FakeBroker:
         self.now_ms = now_ms
         self.logs: dict[TopicPartition, Log] = {}
         self.configs: dict[str, dict[str, str]] = {}
+        self.topic_ids: dict[str, uuid.UUID] = {}
+        self._created = 0
         self.ids: dict[str, Id] = {}
         self.groups: dict[str, Group] = {}
         self.gives: Callable[[], bool] = lambda: True
@@ -110,6 +113,7 @@ class FakeBroker:
         made = FakeBroker(self.now_ms)
         with self.changed:
             made.logs, made.configs, made.ids = copy.deepcopy((self.logs, self.configs, self.ids))
+            made.topic_ids, made._created = dict(self.topic_ids), self._created
         return made
 
     # Topics
@@ -118,13 +122,15 @@ class FakeBroker:
         """A topic that does not exist yet."""
         with self.changed:
             self.configs[topic] = config
+            self._created += 1
+            self.topic_ids[topic] = uuid.UUID(int=self._created)
             for number in range(partitions):
                 self.logs[TopicPartition(topic, number)] = Log()
 
     def delete(self, topic: str) -> None:
         """A topic and all its records."""
         with self.changed:
-            del self.configs[topic]
+            del self.configs[topic], self.topic_ids[topic]
             for each in self.partitions(topic) or ():
                 del self.logs[each]
 

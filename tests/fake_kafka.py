@@ -94,6 +94,7 @@ class FakeConsumer:
         self._listener: Any = None
         self._topics: tuple[str, ...] = ()
         self._fetcher = SimpleNamespace(_next_partition_records=None)
+        self._cluster = SimpleNamespace(topic_id=self._broker.topic_ids.get)
         self._call("new", lambda: None)
 
     def _call(self, name: str, act: Callable[[], T]) -> T:

@@ -132,8 +132,9 @@ class Installation:
         begin = self.paid if first is None else first
         if first is None:
             self.paid += count
+        given = {"occurred_at": now_us()} | changes
         made = [
-            payment(n, account_id=f"a{n % 40}", merchant_id=f"m{n % 7}") | changes for n in range(begin, begin + count)
+            payment(n, account_id=f"a{n % 40}", merchant_id=f"m{n % 7}") | given for n in range(begin, begin + count)
         ]
         self.stream.send(Topic.TRANSACTIONS, [(each["account_id"].encode(), raw(each)) for each in made])
 

@@ -28,7 +28,7 @@ def audit(
     ] = None,
     journal: Annotated[Path | None, typer.Option(help="Folder of `plumbline keep`, read instead of Kafka.")] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
+        Path | None, typer.Option(help="Archive that came before the journal. [default: PLUMBLINE_ARCHIVE]")
     ] = None,
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder of models. [default: models in the data folder]")
@@ -49,7 +49,7 @@ def audit(
     if report is not None and not report.absolute().parent.is_dir():
         raise Refused(f"{report} cannot be written: {report.absolute().parent} is no folder")
     read, prefix, before = _journal(settings, journal)
-    past = archive_of(before[0], settings.data_path, archive)
+    past = archive_of(before[0], settings, archive)
     import_tensorflow_quietly()
     from audit.models import Versions
     from audit.page import render
@@ -88,14 +88,14 @@ def audit(
 def _journal(settings: "Settings", folder: Path | None) -> "tuple[RecordedJournal, str, tuple[str, int | None]]":
     """The journal, its topics' prefix, and the archive before it: digest ("" for none) and how far it was taken."""
     from archive.kept import KeptJournal
+    from audit.prehistory import named_archive
     from audit.recorded import LiveJournal
-    from streaming.snapshot import prehistory
 
     if folder is not None:
         journal = KeptJournal(folder)
         return journal, journal.kept.prefix, (journal.kept.archive_digest, journal.kept.archive_until_us)
     live = LiveJournal(settings.kafka_bootstrap, settings.topic_prefix)
-    return live, settings.topic_prefix, prehistory(settings.data_path / "snapshots")
+    return live, settings.topic_prefix, named_archive(settings)
 
 
 def _compare_snapshots(settings: "Settings", report: "Report", asked: "Audited") -> None:

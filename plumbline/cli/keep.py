@@ -15,9 +15,9 @@ def keep(
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
     """Copy the journal and its messages into files, going on where the last run ended; run it while messages last."""
+    from audit.prehistory import named_archive
     from plumbline.settings import load
     from streaming.keep import keep as run
-    from streaming.snapshot import prehistory
 
     settings = load()
     folder = settings.data_path / "journal" if to is None else to
@@ -28,9 +28,7 @@ def keep(
         rows += count
         print(f"keep: {rows:,} records", file=sys.stderr, flush=True)
 
-    kept = run(
-        folder, settings.kafka_bootstrap, settings.topic_prefix, prehistory(settings.data_path / "snapshots"), tell=tell
-    )
+    kept = run(folder, settings.kafka_bootstrap, settings.topic_prefix, named_archive(settings), tell=tell)
     facts = {
         "folder": str(folder),
         "records": sum(each.records for each in kept.blocks),

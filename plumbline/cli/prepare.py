@@ -14,7 +14,7 @@ def prepare(
         typer.Argument(help="The model version's folder (or its assets.extra/declaration.json)."),
     ],
     archive: Annotated[
-        Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
+        Path | None, typer.Option(help="Archive that came before the journal. [default: PLUMBLINE_ARCHIVE]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -26,30 +26,32 @@ def prepare(
     from rich.console import Console
     from rich.progress import Progress
 
-    from archive.layout import require_archive
+    from archive.layout import open_archive
+    from audit.prehistory import archive_of
     from plumbline.cli.declaration import read_declaration
     from plumbline.names import Topic
     from plumbline.settings import load
     from streaming import prepared
-    from streaming.snapshot import prehistory
+    from streaming.beginning import beginning
 
     settings = load()
     snapshots = settings.data_path / "snapshots"
     inside = declaration / "assets.extra" / "declaration.json"
     declared = read_declaration(inside if declaration.is_dir() else declaration)
-    digest, until_us = prehistory(snapshots)
-    opened = require_archive(archive or settings.data_path / "archive", digest) if digest else None
+    partition = TopicPartition(settings.topic_prefix + Topic.DECISIONS.value, 0)
+    began = beginning(settings.kafka_bootstrap, partition, snapshots, settings.remembered_transactions)
+    before = archive_of(began.archive_digest, settings, archive)
     begun = time.monotonic()
     with Progress(console=Console(stderr=True), transient=True) as progress:
         task = progress.add_task("Prepare", total=None)
         state = prepared.prepare(
             settings.kafka_bootstrap,
-            TopicPartition(settings.topic_prefix + Topic.DECISIONS.value, 0),
+            partition,
             snapshots,
             declared,
-            archive=opened,
-            until_us=until_us,
-            remembered=settings.remembered_transactions,
+            archive=None if before is None else open_archive(before),
+            until_us=began.archive_until_us,
+            remembered=began.remembered,
             tell=lambda rows: progress.advance(task, rows),
         )
     facts = {

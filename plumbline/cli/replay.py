@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 def replay(
     transaction_id: Annotated[str, typer.Argument(help="The transaction whose decision is computed again.")],
     archive: Annotated[
-        Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
+        Path | None, typer.Option(help="Archive that came before the journal. [default: PLUMBLINE_ARCHIVE]")
     ] = None,
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder of models. [default: models in the data folder]")
@@ -32,7 +32,7 @@ def replay(
     from audit.prehistory import archive_before
     from audit.replay import replay as run
 
-    before, until_us = archive_before(settings.data_path, archive)
+    before, until_us = archive_before(settings, archive)
     models = (models_dir or settings.data_path / "models") / settings.model_name
     sources = Sources(Journal(settings.kafka_bootstrap, settings.topic_prefix), before, until_us, models)
     found = run(sources, Versions(models), transaction_id, _hint(settings, transaction_id))

@@ -163,11 +163,11 @@ def _there(folder: Path, file: str) -> Path | None:
 
 
 def _keep(given: "Settings", journal: Path) -> None:
+    from audit.prehistory import named_archive
     from streaming.keep import keep
-    from streaming.snapshot import prehistory
 
     keep(
-        journal, given.kafka_bootstrap, given.topic_prefix, prehistory(given.data_path / "snapshots"),
+        journal, given.kafka_bootstrap, given.topic_prefix, named_archive(given),
         tell=lambda rows: None,
     )  # fmt: skip
 

@@ -10,6 +10,12 @@ import typer
 
 
 def score(
+    accept_gap: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Let messages that are gone stay undecided: TOPIC/PARTITION@OFFSET to go on at, journaled as a gap."
+        ),
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print a JSON line whenever it stands by or leads.")] = False,
 ) -> None:
     """Score transactions: stand by, lead when no other scorer does; runs until SIGTERM or Ctrl-C."""
@@ -20,6 +26,7 @@ def score(
     from serving.client import ModelClient
     from streaming.leading import Scoring
     from streaming.model import Model
+    from streaming.opening import accepted_gaps
     from streaming.scorer import run
 
     settings = load()
@@ -49,6 +56,10 @@ def score(
                 message_max_age_days=settings.message_max_age_days,
                 clock_tolerance_seconds=settings.clock_tolerance_seconds,
                 rejected_share_warn=settings.rejected_share_warn,
+                remembered_most=settings.remembered_max_transactions,
+                remembered_days=settings.remembered_days,
+                archive=settings.archive_path,
+                accepted_gaps=accepted_gaps(accept_gap or []),
             )
             run(scoring, Model(client, monotonic), metrics, now_us, stop, announce)
     finally:

@@ -20,7 +20,7 @@ def snapshot(
         bool, typer.Option("--verify", help="Load each, and compare it with a state folded from the journal anew.")
     ] = False,
     archive: Annotated[
-        Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
+        Path | None, typer.Option(help="Archive that came before the journal. [default: PLUMBLINE_ARCHIVE]")
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object.")] = False,
 ) -> None:
@@ -59,27 +59,18 @@ def snapshot(
 
 
 def _begin(settings: "Settings", archive: Path | None) -> "Callable[[Declaration], State]":
-    """Makes the state before the journal's first entry: empty, or the archive's that the snapshots began with."""
-    from archive.layout import require_archive
-    from features.sweep import History
-    from plumbline.errors import InvalidSetting
-    from streaming.backfill import fold_archive
-    from streaming.known import Known
-    from streaming.snapshot import prehistory
-    from streaming.state import State
+    """Makes the state before the journal's first entry: empty, or the one of the archive that the journal names."""
+    from kafka import TopicPartition
 
-    digest, until_us = prehistory(settings.data_path / "snapshots")
-    if archive is not None and not digest:
-        raise InvalidSetting("snapshot", "--archive", str(archive), "no archive: the snapshots here began without one")
-    opened = require_archive(archive or settings.data_path / "archive", digest) if digest else None
+    from audit.prehistory import archive_of
+    from plumbline.names import Topic
+    from streaming.beginning import beginning
 
-    def begin(declaration: "Declaration") -> State:
-        state = State(Known(settings.remembered_transactions), {declaration.fingerprint: History(declaration)})
-        if opened is not None:
-            fold_archive(state, opened, until_us, lambda _rows: None)
-        return state
-
-    return begin
+    partition = TopicPartition(settings.topic_prefix + Topic.DECISIONS.value, 0)
+    snapshots = settings.data_path / "snapshots"
+    began = beginning(settings.kafka_bootstrap, partition, snapshots, settings.remembered_transactions)
+    before = archive_of(began.archive_digest, settings, archive)
+    return lambda declaration: began.state(before, declaration)
 
 
 def _facts(each: "Verified", verified: bool) -> dict[str, Any]:

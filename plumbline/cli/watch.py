@@ -15,7 +15,7 @@ def watch(
         str | None, typer.Option(help="Share of accounts to audit, such as 1/100. [default: PLUMBLINE_WATCH_ONE_IN]")
     ] = None,
     archive: Annotated[
-        Path | None, typer.Option(help="Archive that was backfilled before the journal began. [default: as demo's]")
+        Path | None, typer.Option(help="Archive that came before the journal. [default: PLUMBLINE_ARCHIVE]")
     ] = None,
     models_dir: Annotated[
         Path | None, typer.Option(help="Folder of models. [default: models in the data folder]")
@@ -42,7 +42,7 @@ def watch(
     from store.schema import require_current
 
     settings = load()
-    before, until_us = archive_before(settings.data_path, archive)
+    before, until_us = archive_before(settings, archive)
     metrics = Metrics()
     server = metrics.serve(settings.metrics_host, settings.metrics_port)
     engine = open_engine(settings)

@@ -25,6 +25,7 @@ from store.engine import open_engine, transaction
 from store.labels import record_verdict, waiting_verdicts
 from store.ledger import move_position, next_offset
 from store.tables import Alert, DriftFigure, DriftRun, LedgerPosition
+from store.tables import Decision as StoredDecision
 from tests.journal_writer import NOW, JournalWriter, contents, entries, expected, read_topic
 
 
@@ -151,6 +152,18 @@ def test_another_journal_than_the_one_in_sql_is_refused(ledger: Ledger, writer: 
         move_position(connection, writer.topic, 0, None, 10_000)
     with pytest.raises(JournalRefused, match="SQL holds it up to 10000: this is another journal"):
         run(ledger)
+
+
+def test_a_journal_that_was_created_again_is_refused_however_long_it_is(ledger: Ledger, writer: JournalWriter) -> None:
+    writer.write(list(entries(60, 7)))
+    run(ledger, once=True)
+    run(ledger, once=True)
+    with ledger.engine.begin() as connection:
+        newest = connection.scalar(sa.select(sa.func.max(StoredDecision.sequence)))
+        changed = sa.update(StoredDecision).where(StoredDecision.sequence == newest)
+        connection.execute(changed.values(transaction_id="of another journal"))
+    with pytest.raises(JournalRefused, match=f"does not hold the decision on of another journal at {newest}"):
+        run(ledger, once=True)
 
 
 @pytest.mark.parametrize(

@@ -24,12 +24,12 @@ from plumbline.journal import Conflict, ControlApplied, LabelApplied, Rejected
 from plumbline.policy import DEFAULT_POLICY, Policy, VersionThresholds, digest
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US
-from streaming.backfill import backfill
 from streaming.batch import Message, process
 from streaming.keep import keep
 from streaming.known import Known
 from streaming.model import Model
 from streaming.state import State
+from tests.archived import backfilled
 from tests.declared_model import declared_models
 from tests.fakes import NOW, Clock, FakeClient, fake_model, payment, raw, told
 from tests.recorded import Recorded, account_of, decided, keep_in, records, small_stream, write_to_kafka
@@ -253,7 +253,7 @@ def test_an_honest_journal_after_an_archive_has_no_difference(served, asked, tmp
     plan = Plan(accounts=40, days=36, start=start, seed=9, transactions_per_account_day=0.6, fraud_rate=0.05)
     archive = simulate(plan, tmp_path / "archive")
     live = archive.manifest.first_occurred_at // DAY_US * DAY_US + 25 * DAY_US
-    state = backfill(archive, tmp_path / "snapshots", until_us=live, remembered=100_000, tell=lambda _: None)
+    state = backfilled(archive, tmp_path / "snapshots", until_us=live, remembered=100_000)
     paid, said = [], []
     for part, batch in archive.arrivals(since_us=live):
         if part == "transactions":

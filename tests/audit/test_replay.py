@@ -19,8 +19,8 @@ from plumbline.decision import MODEL_UNAVAILABLE, Decision, Outcome, Score, Sour
 from plumbline.policy import Policy
 from plumbline.policy import encode as encode_policy
 from plumbline.transaction import DAY_US, Transaction
-from streaming.backfill import backfill
 from streaming.kafka import administrator
+from tests.archived import backfilled
 from tests.declared_model import declared_models
 from tests.fakes import NOW
 from tests.journaled_bank import Bank, model_in_process
@@ -55,7 +55,7 @@ def live(kafka, served, tmp_path_factory):
     plan = Plan(accounts=30, days=36, start=start, seed=9, transactions_per_account_day=0.7, fraud_rate=0.06)
     archive = simulate(plan, folder / "archive")
     begins = archive.manifest.first_occurred_at // DAY_US * DAY_US + 26 * DAY_US
-    state = backfill(archive, folder / "snapshots", until_us=begins, remembered=100_000, tell=lambda _: None)
+    state = backfilled(archive, folder / "snapshots", until_us=begins, remembered=100_000)
     bank = Bank(kafka.bootstrap, f"t{uuid.uuid4().hex[:12]}.", folder, served, state)
     bank.send("control", [encode_policy(Policy(version="first", review_at=0.3, decline_at=0.6))])
     journaled, paid, said = [], [], []

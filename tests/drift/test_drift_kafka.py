@@ -31,11 +31,11 @@ from plumbline.policy import Policy
 from serving.client import ModelClient
 from store.drifts import figures_of, newest_drift, newest_drifts
 from store.engine import engine_at
-from streaming.backfill import backfill
 from streaming.batch import process
 from streaming.known import Known
 from streaming.model import Model
 from streaming.state import State
+from tests.archived import backfilled
 from tests.fakes import NOW, Clock, FakeClient, Numbered, fake_model, payment, raw
 from tests.journal_writer import JournalWriter, read_topic
 from tests.serving_process import ModelServer
@@ -141,7 +141,7 @@ def decided(trained, server, live, tmp_path_factory):
 
     def decide(change):
         folder = tmp_path_factory.mktemp("state")
-        state = backfill(trained.archive, folder, until_us=LIVE, remembered=100_000, tell=lambda _: None)
+        state = backfilled(trained.archive, folder, until_us=LIVE, remembered=100_000)
         state.policy = Policy(version="drifting", review_at=0.9, decline_at=0.95)
         topic, told = Numbered("transactions"), Numbered("labels")
         reports = trained.archive.labels(since_us=LIVE).to_pylist()

@@ -105,6 +105,7 @@ COMPARED_WALL_CLOCK = {
     "store/models.py": "a request expires after three days: an hour early or late",
     "store/overview.py": "figures of the last minutes, on a page",
     "streaming/broker_clock.py": "what it is there for: it finds steps of this clock",
+    "streaming/memory.py": "the age of ids in days, by a leader whose clock agrees with the broker's",
     "streaming/play.py": "a payment of the future is not sent",
 }
 

@@ -6,10 +6,10 @@ import pytest
 
 from archive.layout import LABEL_SCHEMA, TRANSACTION_SCHEMA, write_archive
 from features.sweep import Arrivals, History, places
-from plumbline.errors import InvalidArchive, Refused
+from plumbline.errors import InvalidArchive
 from plumbline.transaction import DAY_US
-from streaming.backfill import backfill
 from streaming.snapshot import newest, sequences
+from tests.archived import backfilled
 from tests.fakes import NOW, payment, told
 
 START = NOW - NOW % DAY_US - 3 * DAY_US
@@ -42,7 +42,7 @@ def archive_of(path, transactions, labels=()):
 
 
 def fold(archive, folder, until_us=None):
-    return backfill(archive, folder, until_us=until_us, remembered=1000, tell=lambda _rows: None)
+    return backfilled(archive, folder, until_us=until_us, remembered=1000)
 
 
 def swept(transactions, labels=()):
@@ -90,7 +90,7 @@ def test_labels_count_once_however_few_transactions_are_remembered(tmp_path):
     labels = [label(1, 5, START + 40 * STEP + 1), label(2, 5, START + 41 * STEP + 1), label(3, 6, START + 8 * STEP + 1)]
     labels += [label(4, 6, START + 50 * STEP + 1), label(5, 7, START + 50 * STEP + 2) | {"verdict": "genuine"}]
     archive = archive_of(tmp_path / "archive", rows, labels)
-    state = backfill(archive, tmp_path / "snapshots", until_us=None, remembered=10, tell=lambda _rows: None)
+    state = backfilled(archive, tmp_path / "snapshots", until_us=None, remembered=10)
     assert contents(state.history) == contents(swept(rows, [labels[0], labels[2]]))
     assert state.waiting == {}
 
@@ -110,13 +110,6 @@ def test_a_transaction_id_that_comes_twice_is_refused_and_no_snapshot_stays(tmp_
     with pytest.raises(InvalidArchive, match="t3"):
         fold(archive_of(tmp_path / "archive", rows), tmp_path / "snapshots")
     assert sequences(tmp_path / "snapshots") == []
-
-
-def test_where_there_are_snapshots_it_is_refused(tmp_path):
-    archive = archive_of(tmp_path / "archive", payments(5))
-    fold(archive, tmp_path / "snapshots")
-    with pytest.raises(Refused, match="holds snapshots already"):
-        fold(archive, tmp_path / "snapshots")
 
 
 def test_a_label_before_its_transaction_cannot_reach_a_backfill(tmp_path):

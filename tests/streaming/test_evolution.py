@@ -51,12 +51,12 @@ class Bank:
             "--days",
             "80",
         )
-        self.step("backfill", "--archive", self.archive, "--until", "2026-03-01")
         shutil.copytree(first, self.models)
         self.broker = stack.enter_context(LocalBroker(folder))
         self.environ["PLUMBLINE_KAFKA_BOOTSTRAP"] = self.broker.bootstrap
         self.environ |= ANY_AGE
         self.step("topics")
+        self.step("backfill", "--archive", self.archive, "--until", "2026-03-01")
         self.serve = self.part(
             "serve", "--model-base-path", self.models, "--port", "0", "--no-rest", "--keep-versions", "2",
             "--json-ready",

@@ -20,6 +20,7 @@ from streaming.kafka import (
     partitions,
     reader,
     resume,
+    topic_ids,
     transactional_producer,
 )
 from streaming.lease import Lease
@@ -52,6 +53,25 @@ def send(producer, partition, *values):
     """Send values, and return their offsets once they are acknowledged."""
     sent = [producer.send(partition.topic, each, partition=partition.partition) for each in values]
     return [each.get(timeout=PATIENCE_SECONDS).offset for each in sent]
+
+
+def test_a_topic_that_is_created_again_has_another_id(bootstrap, topic_prefix):
+    def known():
+        with closing(reader(bootstrap, [])) as consumer:
+            consumer.partitions_for_topic(topic)
+            return topic_ids(consumer, [topic])[topic]
+
+    topic = topic_prefix + Topic.LABELS.value
+    before = known()
+    assert before
+    assert known() == before
+    with closing(administrator(bootstrap)) as admin:
+        admin.delete_topics([topic])
+    limit = time.monotonic() + PATIENCE_SECONDS
+    while (now := known()) in ("", before):
+        assert time.monotonic() < limit
+        ensure_topics(bootstrap, topic_prefix, 2)
+    assert now != before
 
 
 def read_to(consumer, partition, end):

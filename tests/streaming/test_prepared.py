@@ -10,7 +10,7 @@ from msgspec.structs import replace
 from features.declaration import DECLARATION
 from features.grammar import Measure
 from features.sweep import History
-from plumbline.errors import HistoryMissing, SnapshotRefused
+from plumbline.errors import HistoryMissing
 from plumbline.journal import LabelApplied
 from plumbline.policy import DEFAULT_POLICY
 from streaming.arrivals import arrivals
@@ -61,10 +61,10 @@ def site(kafka, topic_prefix, tmp_path):
             """Where the entry of that number lies: the marks of transactions take offsets too."""
             return read_topic(kafka.bootstrap, self.partition.topic)[number].offset
 
-        def until(self, sequence, most_entries=None):
+        def until(self, sequence, most_entries=None, begin=None):
             return history_until(
                 kafka.bootstrap, self.partition, self.snapshots, WIDER,
-                sequence=sequence, remembered=1000, most_entries=most_entries,
+                sequence=sequence, remembered=1000, most_entries=most_entries, begin=begin,
             )  # fmt: skip
 
     with contextlib.closing(JournalWriter(kafka.bootstrap, topic_prefix)) as writer:
@@ -115,13 +115,29 @@ def test_none_prepared_or_too_long_ago_says_what_to_do(site):
     assert site.until(site.offset(80), most_entries=65) is not None
 
 
-def test_a_damaged_one_is_refused_and_not_built_upon(site):
+def test_a_damaged_one_is_prepared_again_and_a_leader_does_not_build_upon_it(site):
     site.write(decided(40))
-    site.prepare()
+    whole = site.prepare()
     folder = folder_of(site.snapshots, WIDER)
     (sequence,) = sequences(folder)
     (folder / str(sequence) / "state.npz").write_bytes(b"gone")
-    with pytest.raises(SnapshotRefused, match="is damaged"):
-        site.prepare()
     with pytest.raises(HistoryMissing, match="is damaged"):
         site.until(10**6)
+    again = site.prepare()
+    assert again.sequence == whole.sequence
+    assert again.entities.same(whole.entities)
+
+
+def test_where_none_is_prepared_a_fold_without_a_stream_makes_it_from_the_beginning(site):
+    """Also when the newest two that were prepared are both behind the entry."""
+    entries = decided(100)
+    site.write(entries[:60])
+    site.prepare()
+    site.write(entries[60:])
+    site.prepare()
+    begun = State(Known(1000), {WIDER.fingerprint: History(WIDER)}, only=WIDER.fingerprint)
+    swept = History(WIDER)
+    swept.advance(arrivals(rows_of(entries[:30])))
+    later = arrivals(rows_of(entries[30:]))
+    found = site.until(site.offset(30), begin=lambda _declaration: begun)
+    assert np.array_equal(found.advance(later), swept.advance(later))

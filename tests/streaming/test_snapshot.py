@@ -16,7 +16,7 @@ from plumbline.errors import SnapshotRefused, Unready
 from plumbline.policy import DEFAULT_POLICY, Policy
 from streaming.batch import process
 from streaming.known import Known
-from streaming.snapshot import FORMAT, Manifest, freeze, newest, prehistory, read, sealed, sequences, write
+from streaming.snapshot import FORMAT, Manifest, _sha256, freeze, newest, prehistory, read, sealed, sequences, write
 from streaming.snapshots import Snapshots
 from streaming.state import CaughtUp, State
 from tests.fakes import NOW, FakeClient, Numbered, fake_model, payment, raw, told
@@ -252,3 +252,80 @@ def test_a_snapshot_that_fails_meanwhile_does_not_stop_the_leader(tmp_path):
     leader.take(CaughtUp(state))
     with pytest.raises(Unready):
         leader.finish(CaughtUp(state))
+
+
+def test_a_writer_that_was_frozen_goes_on_though_another_has_written_meanwhile(tmp_path, monkeypatch):
+    """Two leaders share a folder: one writes while the other, whose term is over, has its own unfinished."""
+    fsync, thawed = os.fsync, []
+
+    def frozen(descriptor):
+        fsync(descriptor)
+        if not thawed:
+            thawed.append(1)
+            write(tmp_path, freeze(CaughtUp(state_of(4, 20))))
+
+    monkeypatch.setattr("streaming.snapshot.os.fsync", frozen)
+    write(tmp_path, freeze(CaughtUp(state_of(3, 10))))
+    assert sorted(sequences(tmp_path)) == [10, 20]
+    for sequence, known in ((10, 3), (20, 4)):
+        assert len(read(tmp_path / str(sequence), 100).known) == known
+    assert not list(tmp_path.glob(".unfinished-*"))
+
+
+def test_a_reader_that_meets_a_pruned_one_takes_the_next(tmp_path, monkeypatch):
+    for sequence in (10, 20):
+        write(tmp_path, freeze(CaughtUp(state_of(3, sequence))))
+
+    def pruned(path):
+        digest = _sha256(path)
+        if path.parent.name == "20":
+            shutil.rmtree(path.parent)  # what a leader does two snapshots later
+        return digest
+
+    monkeypatch.setattr("streaming.snapshot._sha256", pruned)
+    state, refused = newest(tmp_path, 100)
+    assert state.sequence == 10
+    assert len(refused) == 1
+
+
+def test_a_reader_whose_snapshots_were_both_replaced_takes_the_new_ones(tmp_path, monkeypatch):
+    for sequence in (10, 20):
+        write(tmp_path, freeze(CaughtUp(state_of(3, sequence))))
+
+    def replaced(path):
+        if path.parent.name == "20":
+            monkeypatch.undo()
+            for sequence in (30, 40):
+                write(tmp_path, freeze(CaughtUp(state_of(3, sequence))))
+        return _sha256(path)
+
+    monkeypatch.setattr("streaming.snapshot._sha256", replaced)
+    assert newest(tmp_path, 100)[0].sequence == 40
+
+
+def test_one_that_may_not_be_read_is_refused(tmp_path, monkeypatch):
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
+
+    def forbidden(path):
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr("streaming.snapshot._sha256", forbidden)
+    state, refused = newest(tmp_path, 100)
+    assert state is None
+    assert "Permission denied" in str(refused[0])
+
+
+def test_one_of_another_archive_than_the_journal_names_is_refused(tmp_path):
+    write(tmp_path, freeze(CaughtUp(state_of(3, 5))))
+    assert newest(tmp_path, 100, archive=("abc", 5))[0].sequence == 5
+    state, refused = newest(tmp_path, 100, archive=("abc", None))
+    assert state is None
+    assert "began with archive abc up to 5, the journal with abc up to None" in str(refused[0])
+
+
+def test_what_the_journal_says_is_remembered_stays_so_whatever_the_setting(tmp_path):
+    state = state_of(20)
+    state.remember(50)
+    state.topic_ids["transactions"] = "an id"
+    again = read(write(tmp_path, freeze(CaughtUp(state))), 7)
+    assert (again.known.limit, again.remembered, len(again.known), again.topic_ids) == (50, 50, 20, state.topic_ids)

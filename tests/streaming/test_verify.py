@@ -14,7 +14,6 @@ from plumbline.cli import main as cli
 from plumbline.journal import ControlApplied
 from plumbline.policy import DEFAULT_POLICY, Policy
 from plumbline.policy import encode as encode_policy
-from streaming.backfill import backfill
 from streaming.batch import Batch, process
 from streaming.journaling import Journaling
 from streaming.kafka import transactional_producer
@@ -23,6 +22,7 @@ from streaming.snapshot import FORMAT, freeze, read, write
 from streaming.state import CaughtUp, State
 from streaming.topics import ensure_topics
 from streaming.verify import differences
+from tests.archived import backfilled
 from tests.fakes import NOW, Numbered, fake_model, payment, raw, told
 
 REMEMBERED = 4_000_000
@@ -222,9 +222,7 @@ def test_a_journal_that_began_with_an_archive_is_folded_behind_it(kafka, topic_p
     archive = tmp_path / "archive"
     made = ["simulate", "--to", str(archive), "--accounts", "20", "--days", "20", "--seed", "3", "--json"]
     assert cli.run(made) == 0
-    state = backfill(
-        open_archive(archive), tmp_path / "snapshots", until_us=None, remembered=REMEMBERED, tell=lambda _: None
-    )
+    state = backfilled(open_archive(archive), tmp_path / "snapshots", until_us=None, remembered=REMEMBERED)
     leader = Leader(kafka.bootstrap, topic_prefix, tmp_path, state)
     leader.take(transaction=[raw(payment(n)) for n in range(9)])
     leader.snapshot()
@@ -235,7 +233,7 @@ def test_a_journal_that_began_with_an_archive_is_folded_behind_it(kafka, topic_p
     other = tmp_path / "other"
     assert cli.run([*made[:2], str(other), *made[3:-2], "4", "--json"]) == 0
     assert cli.run(["snapshot", "--verify", "--archive", str(other)]) == 1
-    assert "name that archive with --archive" in capsys.readouterr().err
+    assert "say with PLUMBLINE_ARCHIVE (or --archive) where it is" in capsys.readouterr().err
 
 
 def test_memories_of_different_sizes_are_compared_as_far_as_both_reach():
