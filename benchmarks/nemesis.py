@@ -1,7 +1,7 @@
-"""The nemesis: kills and freezes processes at moments drawn from a seed, and starts them again.
+"""The nemesis: kills and freezes processes at moments drawn from a seed, and starts them again; and `benchmarks.acts`.
 
-Half of its acts wait until everything works again, the others come whenever they come: so faults meet a system at work
-as well as one that still recovers from the fault before.
+Half of its kills and pauses wait until everything works again, the others come whenever they come: so faults meet a
+system at work as well as one that still recovers from the fault before.
 """
 
 import random
@@ -10,11 +10,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final, Literal, NamedTuple
 
+from benchmarks.acts import SPECIAL, Operators
 from benchmarks.site import SCORERS, Site
 from plumbline.errors import Unready
 
-TARGETS: Final = ("leader", "standby", "model", "ledger", "broker")
-_WEIGHTS: Final = (32, 18, 10, 20, 20)
+TARGETS: Final = ("leader", "standby", "model", "ledger", "broker", "guard")
+_WEIGHTS: Final = (32, 18, 10, 15, 20, 5)
 
 CALM_SHARE: Final = 0.5
 CALM_MOST_SECONDS: Final = 1.5
@@ -28,31 +29,41 @@ WELL_ENTRIES: Final = 10
 
 
 class Act(NamedTuple):
-    """One thing that the nemesis will do: wait (for everything to work, if `calm`), strike, and undo it later."""
+    """One thing that the nemesis will do: wait (for everything to work, if `calm`), strike, and undo it later.
 
-    kind: Literal["kill", "pause"]
+    target: a process by its part, or the name of a special act, whose delays `away_seconds` (in [0, 1)) draws.
+    """
+
+    kind: Literal["kill", "pause", "special"]
     target: str
     calm: bool
     wait_seconds: float
     away_seconds: float
 
 
-def plan(seed: int, kills: int, pauses: int, pause_seconds: float, calm_share: float = CALM_SHARE) -> list[Act]:
-    """The acts of a seed: so many kills, and pauses of every target in turn strewn among them.
+def plan(
+    seed: int, kills: int, pauses: int, pause_seconds: float, calm_share: float = CALM_SHARE, specials: int = 0
+) -> list[Act]:
+    """The acts of a seed: so many kills, and pauses of every target and special acts, each in turn, strewn among them.
 
     pause_seconds: shortest pause, the longest is a third more; calm_share: how many of the acts wait until everything
     works.
     """
     draw = random.Random(seed)
-    kinds = draw.sample(["kill", "pause"], counts=[kills, pauses], k=kills + pauses)
+    wanted = [kills, pauses, specials]
+    kinds = draw.sample(["kill", "pause", "special"], counts=wanted, k=sum(wanted))
     turn = draw.sample(TARGETS, k=len(TARGETS))
-    acts, paused = [], 0
+    special = draw.sample(tuple(SPECIAL), k=len(SPECIAL))
+    acts, paused, done = [], 0, 0
     for kind in kinds:
         calm = draw.random() < calm_share
         wait = draw.random() * (CALM_MOST_SECONDS if calm else STORM_MOST_SECONDS)
         if kind == "pause":
             target, paused = turn[paused % len(turn)], paused + 1
             acts.append(Act("pause", target, calm, wait, pause_seconds * (1 + draw.random() / 3)))
+        elif kind == "special":
+            target, done = special[done % len(special)], done + 1
+            acts.append(Act("special", target, True, wait, draw.random()))
         else:
             target = draw.choices(TARGETS, _WEIGHTS)[0]
             acts.append(Act("kill", target, calm, wait, draw.random() * AWAY_MOST_SECONDS))
@@ -73,11 +84,17 @@ class Nemesis:
     """Carries a plan out on a site.
 
     progress: journal entries and the ledger's position, as far as anybody can see just now; tell: called with each
-    Moment. `died` holds the last words of processes that ended without being killed.
+    Moment; broken: what is wrong with the journal so far, asked after every act. `died` holds the last words of
+    processes that ended without being killed, or not as they were asked to.
     """
 
     def __init__(
-        self, site: Site, acts: list[Act], progress: Callable[[], tuple[int, int]], tell: Callable[[Moment], None]
+        self,
+        site: Site,
+        acts: list[Act],
+        progress: Callable[[], tuple[int, int]],
+        tell: Callable[[Moment], None],
+        broken: Callable[[], list[str]] = list,
     ) -> None:
         self.site = site
         self.acts = acts
@@ -85,6 +102,9 @@ class Nemesis:
         self.died: list[str] = []
         self.kills = 0
         self.pauses = 0
+        self.specials = 0
+        self.operators = Operators(site)
+        self._broken = broken
         self._progress = progress
         self._tell = tell
         self._begun = time.monotonic()
@@ -98,11 +118,30 @@ class Nemesis:
                 self._until_well()
             self._pass(act.wait_seconds)
             self._strike(act)
+            self._check(act)
         while self._due:
             self._pass(LOOK_SECONDS)
         self._until_well()
+        self.operators.join()
+        self.died += self.operators.wrong
+
+    def _check(self, act: Act) -> None:
+        """Note after which act the journal was first seen to be wrong."""
+        if (wrong := self._broken()) and not any(each.what == "broken" for each in self.history):
+            self._note("broken", "journal", f"seen after {act.kind} {act.target}: {wrong[0]}")
 
     def _strike(self, act: Act) -> None:
+        if act.kind == "special":
+            for name in (
+                *self._due,
+                *self.site.frozen,
+            ):  # whoever was frozen meanwhile is no longer, and everybody runs
+                self._help_up(name)
+            self.specials += 1
+            self._note("special", act.target, f"drawn {act.away_seconds:.2f}")
+            down = SPECIAL[act.target](self.site, act.away_seconds, self.operators)
+            self._due.update({name: time.monotonic() + seconds for name, seconds in down.items()})
+            return
         name = self._named(act.target)
         if not self.site.runs(name):
             self._help_up(name)  # so it dies while it starts

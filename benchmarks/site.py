@@ -12,7 +12,7 @@ from signal import SIGCONT, SIGSTOP
 from typing import Final
 
 from streaming.broker.local import LocalBroker, free_port
-from streaming.parts import Part, start, step
+from streaming.parts import MODULE, Part, start, step
 
 SCORERS: Final = ("scorer-a", "scorer-b")
 PROCESSES: Final = ("broker", "model", "ledger", *SCORERS)
@@ -22,14 +22,18 @@ PARTITIONS: Final = 4
 class Site:
     """The processes by name, which of them run, and which stand still."""
 
-    def __init__(self, folder: Path, models: Path | None = None, *, keep_versions: int = 1, **settings: object) -> None:
+    def __init__(
+        self, folder: Path, models: Path | None = None, *, keep_versions: int = 1, guarded: bool = False,
+        **settings: object,
+    ) -> None:  # fmt: skip
         """Nothing starts yet.
 
         folder: an empty data folder; models: base path of the model's versions, small ones are made when it is not
-        given; keep_versions: how many of the newest are served, or made; settings: fields of `plumbline.settings`
-        other than their defaults.
+        given; keep_versions: how many of the newest are served, or made; guarded: with a guard; settings: fields of
+        `plumbline.settings` other than their defaults.
         """
         self.keep_versions = keep_versions
+        self.processes = (*PROCESSES, "guard") if guarded else PROCESSES
         self.folder = folder
         self.models = models
         self.broker = LocalBroker(folder)
@@ -41,6 +45,13 @@ class Site:
         self.environ = kept | {f"PLUMBLINE_{name.upper()}": str(value) for name, value in settings.items()}
         self.environ["PLUMBLINE_DATA_DIR"] = str(folder)
         self.environ["PLUMBLINE_MODEL_SERVER"] = f"127.0.0.1:{self.model_port}"
+
+    @property
+    def models_folder(self) -> Path:
+        """Where the versions that are served lie."""
+        if self.models is None:
+            raise AssertionError("the models are made when the site begins")
+        return self.models
 
     def begin(self, backfill: Sequence[str] = ()) -> None:
         """Make what is made once, start every process, and return when the first decision could be made.
@@ -62,7 +73,7 @@ class Site:
         if backfill:
             step(self.environ, *backfill)
         step(self.environ, "migrate", "--json")
-        for name in PROCESSES[1:]:
+        for name in self.processes[1:]:
             self.start(name)
         self.parts["model"].wait_for(state="serving")
         for number in range(1, self.keep_versions + 1) if made_here else ():
@@ -91,7 +102,12 @@ class Site:
                 verb, "--model-base-path", str(self.models), "--port", str(self.model_port), "--no-rest",
                 "--json-ready", "--keep-versions", str(self.keep_versions),
             ]  # fmt: skip
-        self.parts[name] = start(name, self.environ, self.folder / "logs", arguments)
+        module = ["benchmarks.stepped_clock", str(self.clock_of(name))] if name in SCORERS else [MODULE]
+        self.parts[name] = start(name, self.environ, self.folder / "logs", arguments, module)
+
+    def clock_of(self, name: str) -> Path:
+        """The file that says by how many seconds a scorer's wall clock is off; none where it is right."""
+        return self.folder / f"clock-of-{name}"
 
     def kill(self, name: str) -> None:
         """SIGKILL, also of one that stands still, and wait until it is gone."""

@@ -27,11 +27,12 @@ import sqlalchemy as sa
 from kafka import TopicPartition
 from kafka.errors import KafkaError
 
-from benchmarks.checker import SOURCES, Findings, check, check_fold, check_ledger, decoded, kinds
+from benchmarks.checker import SOURCES, TOLD_MOST, Findings, check, check_fold, check_ledger, decoded, kinds
 from benchmarks.nemesis import CALM_SHARE, Moment, Nemesis, plan
 from benchmarks.site import Site
 from benchmarks.traffic import Traffic
 from plumbline.assignment import Arm, Assignment
+from plumbline.decision import Source
 from plumbline.errors import BrokerUnavailable, Unready
 from plumbline.journal import DeadLetter
 from plumbline.names import Topic
@@ -58,7 +59,7 @@ ANSWER_SECONDS: Final = 120.0
 class Plan:
     """How long and how hard: SIGKILLs, SIGSTOPs and their shortest length, new payments, messages a second.
 
-    calm_share: how many of the acts wait until everything works again.
+    calm_share: how many of the acts wait until everything works again; specials: acts of `benchmarks.acts`.
     """
 
     seed: int
@@ -68,6 +69,7 @@ class Plan:
     pause_seconds: float = 30.0
     rate: float = 100.0
     calm_share: float = CALM_SHARE
+    specials: int = 0
 
 
 @dataclass(slots=True)
@@ -100,6 +102,7 @@ def main() -> int:
     parser.add_argument(
         "--calm-share", type=float, default=CALM_SHARE, help="of the acts, which wait until everything works again"
     )
+    parser.add_argument("--specials", type=int, default=40, help="acts aimed at states and surroundings")
     parser.add_argument("--seed", type=int, help="draws messages and acts; one at random when not given")
     parser.add_argument("--report", type=Path, default=Path("var/soak"), help="folder for the report")
     parser.add_argument("--data-dir", type=Path, help="an empty folder; kept. A temporary one when not given")
@@ -107,7 +110,10 @@ def main() -> int:
     asked = parser.parse_args()
     seed = SystemRandom().randrange(2**32) if asked.seed is None else asked.seed
     _say(f"seed {seed}")
-    given = Plan(seed, asked.kills, asked.transactions, asked.pauses, asked.pause_seconds, asked.rate, asked.calm_share)
+    given = Plan(
+        seed, asked.kills, asked.transactions, asked.pauses, asked.pause_seconds, asked.rate, asked.calm_share,
+        asked.specials,
+    )  # fmt: skip
     with ExitStack() as stack:
         folder = asked.data_dir or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="plumbline-soak-")))
         report = soak(given, folder, _say_moment)
@@ -124,6 +130,7 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
     site = Site(
         folder.absolute(),
         keep_versions=3,
+        guarded=True,
         snapshot_every_transactions=SNAPSHOT_EVERY,
         model_deadline_ms=MODEL_DEADLINE_MS,
     )
@@ -139,8 +146,9 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
         engine = engine_at(sa.URL.create("sqlite", database=str(folder.absolute() / "plumbline.db")))
         stack.callback(engine.dispose)
         nemesis = Nemesis(
-            site, plan(given.seed, given.kills, given.pauses, given.pause_seconds, given.calm_share),
-            lambda: (pulse.entries, _stored(engine)), tell,
+            site,
+            plan(given.seed, given.kills, given.pauses, given.pause_seconds, given.calm_share, given.specials),
+            lambda: (pulse.entries, _stored(engine)), tell, lambda: pulse.wrong,
         )  # fmt: skip
         traffic.start()
         nemesis.run()
@@ -157,8 +165,11 @@ def soak(given: Plan, folder: Path, tell: Callable[[Moment], None] = lambda _mom
     report.told += [f"died: {each}" for each in nemesis.died]
     bad_exits = {name: code for name, code in exits.items() if code != 0}
     report.told += [f"bad_exits: {name} ended with {code}" for name, code in bad_exits.items()]
-    told = {"kills": nemesis.kills, "pauses": nemesis.pauses, "transactions": traffic.paid}
+    told = {"kills": nemesis.kills, "pauses": nemesis.pauses, "specials": nemesis.specials}
+    told |= {"transactions": traffic.paid}
+    report.told += [f"broken_early: {each}" for each in pulse.wrong[:TOLD_MOST]]
     rest = {"died": len(nemesis.died), "bad_exits": len(bad_exits), "messages_sent_again": traffic.sent_again}
+    rest |= {"broken_early": len(pulse.wrong), "operators": nemesis.operators.asked}
     report.figures = told | report.figures | rest
     report.figures |= {"seed": given.seed, "seconds": round(time.monotonic() - begun, 1)}
     return report
@@ -234,11 +245,18 @@ def _until(true: Callable[[], bool], count: Callable[[], int], what: str) -> Non
             raise Unready(f"not true that {what}: {count()}, and then nothing came")
 
 
+class _Named(msgspec.Struct):
+    """Of a transaction, its id."""
+
+    transaction_id: str
+
+
 class _Head(msgspec.Struct):
     """Of an entry, what is counted."""
 
     type: str
-    source: Any = None
+    source: Source | None = None
+    transaction: _Named | None = None
     assignment: Any = None
     role: str = ""
     rows: int = 0
@@ -247,7 +265,8 @@ class _Head(msgspec.Struct):
 class Pulse:
     """Follows the journal in a thread, whatever becomes of the broker: how many entries there are, and answers.
 
-    owed, shadowed: decisions that the one shadow has to answer about, and those it did.
+    owed, shadowed: answers that shadows have to give about decisions, and those that they gave; wrong: ids decided
+    twice, and messages that do not come in their order, as they are seen.
     """
 
     def __init__(self, bootstrap: str) -> None:
@@ -255,6 +274,10 @@ class Pulse:
         self.answered = 0
         self.owed = 0
         self.shadowed = 0
+        self.wrong: list[str] = []
+        self._shadows = 0
+        self._decided: set[str] = set()
+        self._sources: dict[tuple[str, int], int] = {}
         self._bootstrap = bootstrap
         self._position = 0
         self._leaving = threading.Event()
@@ -277,12 +300,30 @@ class Pulse:
                         for records in consumer.poll(timeout_ms=100).values():
                             heads = [decoder.decode(each.value) for each in records]
                             self.answered += sum(each.source is not None for each in heads)
-                            self.owed += sum(each.type == "decision" and bool(each.assignment) for each in heads)
                             self.shadowed += sum(each.rows for each in heads if each.role == "shadow")
+                            self._look(heads)
                             self.entries += len(records)
                             self._position = records[-1].offset + 1
             except (KafkaError, BrokerUnavailable):
                 self._leaving.wait(0.5)
+
+    def _look(self, heads: list[_Head]) -> None:
+        """What has come is decided once, in the order of its partition, and nothing before it was left out."""
+        for each in heads:
+            if each.source is not None:
+                place = (each.source.topic, each.source.partition)
+                following = self._sources.get(place, 0)
+                gap = each.source.offset > following and each.source.topic != Topic.CONTROL.value
+                if each.source.offset < following or gap:
+                    self.wrong.append(f"{place}: offset {each.source.offset} where {following} comes next")
+                self._sources[place] = each.source.offset + 1
+            if each.type == "assignment":
+                self._shadows = len((each.assignment or {}).get("shadows", ()))
+            if each.type == "decision" and each.transaction is not None:
+                self.owed += self._shadows
+                if each.transaction.transaction_id in self._decided:
+                    self.wrong.append(f"{each.transaction.transaction_id} is decided again")
+                self._decided.add(each.transaction.transaction_id)
 
 
 def write(report: Report, folder: Path) -> Path:

@@ -12,6 +12,7 @@ from typing import Any, Final
 from plumbline.errors import Unready
 from streaming.broker.child import Child
 
+MODULE: Final = "plumbline.cli.main"
 READY_SECONDS: Final = 90.0
 LOOK_SECONDS: Final = 0.05
 STOP_SECONDS: Final = 20.0
@@ -20,7 +21,7 @@ LAST_LINES: Final = 8
 
 def command(*arguments: str) -> list[str]:
     """The command line of a verb, run by this very interpreter."""
-    return [sys.executable, "-m", "plumbline.cli.main", *arguments]
+    return [sys.executable, "-m", MODULE, *arguments]
 
 
 def step(environ: Mapping[str, str], *arguments: str, given: str | None = None, allowed: Sequence[int] = (0,)) -> str:
@@ -87,13 +88,18 @@ class Part:
             return file.read().decode(errors="replace").splitlines()
 
 
-def start(name: str, environ: Mapping[str, str], logs: Path, arguments: Sequence[str]) -> Part:
-    """Start a verb as a part; its output goes to a log named after the part."""
+def start(
+    name: str, environ: Mapping[str, str], logs: Path, arguments: Sequence[str], module: Sequence[str] = (MODULE,)
+) -> Part:  # fmt: skip
+    """Start a verb as a part; its output goes to a log named after the part.
+
+    module: what the interpreter runs, with arguments of its own before the verb.
+    """
     logs.mkdir(parents=True, exist_ok=True)
     log = logs / f"{name}.log"
     begins_at = log.stat().st_size if log.exists() else 0
     variables = [f"{key}={value}" for key, value in environ.items() if os.environ.get(key) != value]
-    child = Child(["env", *variables, *command(*arguments)], log)
+    child = Child(["env", *variables, sys.executable, "-m", *module, *arguments], log)
     while not log.exists() and not child.ended.wait(LOOK_SECONDS):
         continue
     return Part(name, child, log, begins_at)
