@@ -4,6 +4,7 @@ A process' calls to Kafka, a model, the disk, the clock and SQL go through its `
 the moments; then each is met again with each act that is possible there.
 """
 
+import contextlib
 import errno
 import shutil
 import sqlite3
@@ -189,7 +190,8 @@ def watched_shutil() -> types.SimpleNamespace:
             shutil.rmtree(path, *given, **more)
         else:
             plain = Path(str(path))
-            outside.call("disk.rmtree", lambda: shutil.rmtree(plain, *given, **more))
+            with contextlib.suppress(OSError) if more.get("ignore_errors") else contextlib.nullcontext():
+                outside.call("disk.rmtree", lambda: shutil.rmtree(plain, *given, **more))
 
     return types.SimpleNamespace(**{**vars(shutil), "rmtree": rmtree})
 
