@@ -182,11 +182,11 @@ def operate(site: Site, draw: float, operators: Operators) -> Down:
         json.dumps({"type": "policy", "version": f"operated-{number}", "review_at": 0.9, "decline_at": 0.99})
     )
     share = 100 + int(draw * 400)
-    asked = ["assign", "1", "--arm", f"2={share}", "--shadow", "3", "--name", f"operated-{number}"]
+    asked = ["assign", "--decides", "1", "--arm", f"2={share}", "--shadow", "3", "--name", f"operated-{number}"]
     operators.run([*asked, "--no-own-thresholds"], (0, 1))
     operators.run(["policy", str(file), "--wait-seconds", "1"], (0, 1))
     operators.run(["prepare", str(site.models_folder / "2")], (0, 1))
-    operators.run(["backfill", str(archive(site))], (1,))
+    operators.run(["backfill", "--archive", str(archive(site))], (1,))
     return {}
 
 
