@@ -67,7 +67,7 @@ def country_words(country: str) -> str:
 def route_words(route: str) -> str:
     """Why a version decided."""
     words = {
-        "newest": gettext("Newest version served"),
+        "newest": gettext("First version served, promoted by nobody"),
         "champion": gettext("Champion"),
         "canary": gettext("Canary"),
         "experiment": gettext("Arm of an experiment"),

@@ -22,6 +22,7 @@ from app.news import now_us
 from plumbline.errors import StoreUnavailable
 from plumbline.times import SECOND_US
 from store.audits import newest_audit
+from store.decisions import unassigned_version
 from store.drifts import drift_numbers, newest_drift
 from store.guards import guard_position, newest_assignment, unacknowledged
 from store.watch import balance, continuous_audit, newest_clock_difference_ms, rejected_share
@@ -176,9 +177,24 @@ def guard_silent(session: Session, now_us: int) -> Iterable[Standing]:
         yield Standing("guard_silent", "incident" if body.get("arms") else "caution", text, url_for("incidents.page"))
 
 
+def nobody_promoted(session: Session, _: int) -> Iterable[Standing]:
+    """A version scores, and nothing was ever assigned: nobody promoted it, and its thresholds are not active."""
+    assigned = newest_assignment(session)
+    if assigned is not None and assigned.body is not None:
+        return
+    version = unassigned_version(session)
+    if version is not None:
+        text = gettext(
+            "Nobody promoted version %(version)s: it scores without thresholds of its own, and the policy that the "
+            "journal began with applies. Promote it with plumbline models promote.",
+            version=version,
+        )
+        yield Standing("nobody_promoted", "caution", text, url_for("models.page"))
+
+
 SOURCES: Final[tuple[Source, ...]] = (
     audit_differs, watch_differs, not_conserved, incident_open, guard_silent, clock_differs, many_rejected,
-    watch_silent, drift_alarm,
+    watch_silent, drift_alarm, nobody_promoted,
 )  # fmt: skip
 
 

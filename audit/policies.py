@@ -4,7 +4,7 @@ from collections.abc import Mapping
 
 from plumbline.errors import Invalid
 from plumbline.journal import Entry, Rejected
-from plumbline.policy import DEFAULT_POLICY, Policy, require_own_version, require_replaced
+from plumbline.policy import DEFAULT_POLICY, FIRST_POLICY, Policy, require_own_version, require_replaced
 
 
 def refusal(given: Policy, active: Policy | None, known: Mapping[str, str], entry: Entry | None) -> str:
@@ -13,7 +13,8 @@ def refusal(given: Policy, active: Policy | None, known: Mapping[str, str], entr
     active: None where the audit began behind it and cannot know it; known: `content_digest` of earlier ones by version,
     incomplete where the first policy of all is not among them. What cannot be known, the journal's own word decides.
     """
-    if (active is None or DEFAULT_POLICY.version not in known) and isinstance(entry, Rejected):
+    begun = {DEFAULT_POLICY.version, FIRST_POLICY.version} & set(known)
+    if (active is None or not begun) and isinstance(entry, Rejected):
         return entry.error
     try:
         require_replaced(given, active)

@@ -1,8 +1,8 @@
 """Which model versions answer: one decides, others decide for a share of the accounts, or score without a say.
 
-An assignment is a message on the `control` topic, as a policy is. Without one the newest version that is served
-decides. A model version that was trained under another feature declaration than the one in force can only come in by an
-assignment, since its history has to be prepared first.
+An assignment is a message on the `control` topic, as a policy is. Before the first one the version that was met first
+scores, under the policy that the journal began with: every payment goes to review. A version of another feature
+declaration can only come in by an assignment, since its history has to be prepared first.
 """
 
 import hashlib
@@ -26,8 +26,9 @@ NO_ASSIGNMENT: Final = "none"
 """What `replaces` calls the state before the first assignment of all."""
 
 Route = Literal["newest", "champion", "canary", "experiment", "fallback"]
-"""Why a version decided: it was the newest served, as there was no assignment; it was the champion; its arm had the
-account, of a canary or of an experiment; or it stood in as champion for an arm that did not answer."""
+"""Why a version decided: there was no assignment, and it was the first that was met (`newest`, as older releases took
+the newest one); it was the champion; its arm had the account, of a canary or of an experiment; or it was the champion
+that decided for an arm that did not answer."""
 
 
 class Arm(msgspec.Struct, frozen=True, forbid_unknown_fields=True):

@@ -119,6 +119,10 @@ def _require_ordered(subject: str, review_at: float, decline_at: float) -> None:
 
 
 DEFAULT_POLICY = Policy(version="default")
+"""The field's defaults, under which older releases began their journals."""
+
+FIRST_POLICY = Policy(version="review-all", review_at=0.0, decline_at=2.0)
+"""What a journal begins with: a version whose thresholds nobody brought is not trusted with more than a review."""
 
 POLICY_MAX_BYTES: Final = 1_000_000
 

@@ -219,6 +219,8 @@ def _checked(
         evidence["thresholds"] = thresholds.bring(
             site.bootstrap, site.prefix, site.models, deciding, _kept(after), site.wait_seconds
         )
+        for number in evidence["thresholds"].get("without", ()):
+            _note(evidence, f"version {number} has no thresholds beside its files: those of the active policy apply")
         tell("thresholds")
     return _Plan(before, after, assignment, evidence)
 

@@ -11,7 +11,7 @@ from features.grammar import decode
 from plumbline.decision import Decision
 from plumbline.errors import InvalidDeclaration
 from release.carrying import Gate
-from release.journaled import kept_decisions, newest_decisions, rows_of
+from release.journaled import kept_decisions, made_rows, newest_decisions, rows_of
 from serving.client import ModelClient
 
 
@@ -21,22 +21,27 @@ def parity_gate(
     """A gate that scores journaled decisions by files and by server; see `release.parity`.
 
     models: folder of the versions; kept: a kept journal to take the decisions from, instead of the broker's; few:
-    whether fewer than 1,000 will do. The decisions are read, and TensorFlow is loaded, when it is first asked.
+    whether fewer than 1,000 will do. Where there is no decision yet, rows that nobody paid are compared. The decisions
+    are read, and TensorFlow is loaded, when it is first asked.
     """
     decisions: list[Decision] = []
 
     def gate(version: int) -> dict[str, Any]:
-        from release.parity import ROWS, compare, require
+        from release.parity import LEAST, ROWS, compare, require
         from training.files import declaration_of
 
         if not decisions:
             decisions.extend(newest_decisions(bootstrap, prefix, ROWS) if kept is None else kept_decisions(kept, ROWS))
         folder = models / str(version)
-        rows = rows_of(decisions, declaration_of(folder), _measures(models))
+        source = "made" if not decisions else "journal" if kept is None else "kept journal"
+        if decisions:
+            rows = rows_of(decisions, declaration_of(folder), _measures(models))
+        else:  # the first version of all, before the first payment
+            rows = made_rows(declaration_of(folder), LEAST)
         found = compare(folder, version, rows, client)
         require(found, few=few)
         facts: dict[str, Any] = msgspec.to_builtins(found)
-        return facts | {"source": "journal" if kept is None else "kept journal"}
+        return facts | {"source": source}
 
     return gate
 

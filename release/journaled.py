@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 from kafka import TopicPartition
 
 from archive.kept import KeptJournal
@@ -14,11 +15,15 @@ from features.grammar import Declaration
 from plumbline import journal
 from plumbline.decision import Decision
 from plumbline.names import Topic
-from plumbline.transaction import Transaction
+from plumbline.transaction import DAY_US, Transaction
 from streaming.kafka import end_offsets, reader
 
 POLL_MS: Final = 200
 CHUNK_ENTRIES: Final = 2048
+ABSENT_SHARE: Final = 0.3
+"""Of the values of a made history, those that are 0 as where nothing came before."""
+MADE_AT: Final = 1_767_225_600_000_000
+"""2026-01-01: the made payments' first moment, microseconds since 1970 UTC."""
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -47,6 +52,32 @@ def rows_of(
             history = tuple(known.get(name, 0) for name in declaration.history_names)
             found.append(Row(each.transaction, history, True))
     return found
+
+
+def made_rows(declaration: Declaration, count: int) -> list[Row]:
+    """Rows that nobody paid, the same in every process: for the first version of all, before there is any payment.
+
+    Amounts, places and histories lie over many orders of magnitude, so that every part of the graph has work.
+    """
+    draw = np.random.default_rng(0)
+    history = (10.0 ** draw.uniform(0, 9, (count, len(declaration.history_names)))).astype(np.int64)
+    history[draw.random(history.shape) < ABSENT_SHARE] = 0
+    amounts = (10.0 ** draw.uniform(0, 7, count)).astype(np.int64)
+    return [
+        Row(
+            Transaction(
+                transaction_id=f"made-{n}", occurred_at=MADE_AT + int(draw.integers(0, 28 * DAY_US)),
+                account_id=f"account-{n % 97}", merchant_id=f"merchant-{n % 31}", device_id=f"device-{n % 53}",
+                amount_minor=int(amounts[n]), currency=("EUR", "USD", "JPY")[n % 3], channel=("pos", "ecom")[n % 2],
+                mcc=("5411", "5812", "7995", "4829")[n % 4], country=("DE", "FR", "US", "ZZ")[n % 4],
+                latitude_e6=int(draw.integers(-90_000_000, 90_000_000)),
+                longitude_e6=int(draw.integers(-180_000_000, 180_000_000)),
+            ),
+            tuple(history[n].tolist()),
+            True,
+        )
+        for n in range(count)
+    ]  # fmt: skip
 
 
 def newest_decisions(bootstrap: str, prefix: str, count: int) -> list[Decision]:

@@ -21,12 +21,14 @@ from plumbline.control import Control
 from plumbline.errors import BrokerUnavailable, InvalidControl, Refused
 from plumbline.journal import AssignmentApplied, ControlApplied, Rejected
 from plumbline.names import Topic
-from plumbline.policy import Policy
+from plumbline.policy import FIRST_POLICY, Policy
 from streaming.control import publish
 from streaming.kafka import end_offsets, reaching, reader
 
 POLL_MS: Final = 100
 MOST_RECORDS: Final = 5_000
+BEGINNING_ENTRIES: Final = 16
+"""A journal's first policy is one of its first entries."""
 CLOCKS_APART_MS: Final = 60_000
 """How far the clocks of two brokers may lie apart, or one may be set back, between a message and its entry."""
 
@@ -131,6 +133,13 @@ def answer(bootstrap: str, prefix: str, sent: Sent, seconds: float = 0.0) -> Con
 def was_refused(bootstrap: str, prefix: str, offset: int) -> bool:
     """Whether the journal says so far that the control message at an offset was rejected. Raises as `sent_before`."""
     return isinstance(answer(bootstrap, prefix, sent_before(bootstrap, prefix, offset)), Rejected)
+
+
+def first_policy(bootstrap: str, prefix: str) -> Policy:
+    """The policy that the journal began with, or will begin with where it is empty. Raises BrokerUnavailable."""
+    end = min(journal_end(bootstrap, prefix), BEGINNING_ENTRIES)
+    answers = answers_between(bootstrap, prefix, 0, end)
+    return next((entry.policy for _, entry in answers if isinstance(entry, ControlApplied)), FIRST_POLICY)
 
 
 def answers_between(bootstrap: str, prefix: str, first: int, end: int) -> list[tuple[int, ControlAnswer]]:

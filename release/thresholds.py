@@ -13,8 +13,8 @@ from typing import Any, Final
 import msgspec
 
 from plumbline.errors import Refused
-from plumbline.policy import DEFAULT_POLICY, THRESHOLDS_MOST, Policy, VersionThresholds, digest, encode
-from release.publishing import messages, send, sent_before, wait_in_force, was_refused
+from plumbline.policy import THRESHOLDS_MOST, Policy, VersionThresholds, digest, encode
+from release.publishing import first_policy, messages, send, sent_before, wait_in_force, was_refused
 
 POLICY_FILE: Final = "assets.extra/policy.json"
 TRIES: Final = 3
@@ -86,7 +86,7 @@ def in_force(bootstrap: str, prefix: str) -> tuple[int | None, Policy]:
             f"the newest policy on the control topic, {found[-1][1].version}, was refused, and which one is in force "
             "cannot be told from there: bring a whole policy into force with `plumbline policy FILE --only`"
         )
-    return None, DEFAULT_POLICY
+    return None, first_policy(bootstrap, prefix)
 
 
 def bring(

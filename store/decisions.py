@@ -62,3 +62,10 @@ def newest_decisions(
         if before is not None:
             statement = statement.where(tuple_(Decision.journaled_at_ms, Decision.sequence) < tuple_(*before))
     return list(session.scalars(statement.order_by(*order).limit(limit)))
+
+
+def unassigned_version(session: Session) -> int | None:
+    """The version that scored the newest decision without an assignment; None where there was one, or no score."""
+    newest = select(Decision.model_version, Decision.assignment).order_by(Decision.sequence.desc()).limit(1)
+    found = session.execute(newest).one_or_none()
+    return None if found is None or found.assignment else found.model_version

@@ -54,7 +54,7 @@ def decisions(
         own, others = pasts[group.fingerprint], [name for name in columns if name != group.fingerprint]
         for place, (n, (score, (outcome, rules, sampled))) in enumerate(zip(group.rows, rows, strict=True)):
             transaction, source = new[n]
-            found[n] = Decision(
+            found[n] = made = Decision(
                 transaction=transaction,
                 source=source,
                 history=tuple(own[n]),
@@ -69,6 +69,7 @@ def decisions(
                 route=group.route,
                 sample_per_mille=sampled,
             )
+            state.note_unassigned(made)
     return [each for each in found if each is not None], answered
 
 

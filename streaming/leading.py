@@ -28,7 +28,7 @@ from plumbline.journal import (
     identity,
 )
 from plumbline.names import Topic
-from plumbline.policy import DEFAULT_POLICY
+from plumbline.policy import FIRST_POLICY
 from plumbline.times import MAX_AGE_DAYS
 from streaming.batch import Batch, Message, process
 from streaming.beginning import beginning
@@ -218,8 +218,8 @@ class Leader:
         declared = AssignmentApplied(
             assignment=None, fingerprints=(), declarations=declarations, source=None, journaled_at=now_us
         )
-        ruled = ControlApplied(policy=DEFAULT_POLICY, source=None, journaled_at=now_us)
-        self.state.activate(DEFAULT_POLICY)
+        ruled = ControlApplied(policy=FIRST_POLICY, source=None, journaled_at=now_us)
+        self.state.activate(FIRST_POLICY)
         self._begin(Batch(entries=[*first, declared, ruled]))
         self._settle()
 

@@ -1,4 +1,6 @@
-"""Which version decides each row of a micro-batch: the newest, the champion, or the arm that the account was dealt to.
+"""Which version decides each row of a micro-batch: the champion, the arm that the account was dealt to, or the first.
+
+Before the first assignment of all the version that was met first scores, and no newer one takes its place.
 
 The champion is asked about every row, at the same time as the arms about theirs. So where an arm fails, its rows have
 the champion's score at once, and nobody is asked one after another.
@@ -8,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import structlog
 
 from plumbline.assignment import Assignment, Route
 from plumbline.journal import Answered
@@ -15,6 +18,8 @@ from serving.client import Scored
 from serving.columns import ModelColumns
 from streaming.model import Answer, Model, Question
 from streaming.state import State
+
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,13 @@ def routed(
     """
     assignment, deciding = state.assignment, state.deciding
     if assignment is None:
-        answer = model.ask(Question(columns[deciding], deciding))
+        answer = model.ask(Question(columns[deciding], deciding, state.unassigned))
+        if state.unassigned is None and answer.scored is not None:
+            log.warning(
+                "a version scores that nobody promoted: every payment goes to review until thresholds come with a "
+                "promotion or an assignment",
+                model_version=answer.scored.model_version,
+            )
         return [Group("newest", deciding, range(len(accounts)), answer.scored)], []
     dealt: dict[int, list[int]] = {}
     if assignment.arms:

@@ -48,8 +48,9 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     was, as in snapshots of releases that did not remember them, which know the active one alone;
     waiting: labels that wait for their transactions, the oldest first;
     awaited: of each shadow, version, declaration and the decisions that wait for its answer; left out where there are
-    none, so that snapshots from before there was any stay good, as are the next three;
+    none, so that snapshots from before there was any stay good, as are the next four;
     remembered, topic_ids, journal: as in `State`;
+    unassigned: as in `State`; left out where no version scored without an assignment, and by older releases;
     manifest_sha256: of this manifest with the field itself empty. A changed digit in a position would otherwise make
     the scorer leave messages out, or take them twice.
     """
@@ -70,6 +71,7 @@ class Manifest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     remembered: int | msgspec.UnsetType = msgspec.UNSET
     topic_ids: list[tuple[str, str]] | msgspec.UnsetType = msgspec.UNSET
     journal: str | msgspec.UnsetType = msgspec.UNSET
+    unassigned: int | msgspec.UnsetType = msgspec.UNSET
     state_sha256: str
     manifest_sha256: str = ""
 
@@ -108,6 +110,7 @@ def freeze(caught_up: CaughtUp) -> Frozen:
         remembered=msgspec.UNSET if state.remembered is None else state.remembered,
         topic_ids=sorted(state.topic_ids.items()) or msgspec.UNSET,
         journal=state.journal or msgspec.UNSET,
+        unassigned=msgspec.UNSET if state.unassigned is None else state.unassigned,
         state_sha256="",
     )
     return manifest, arrays
@@ -238,6 +241,7 @@ def _state(manifest: Manifest, arrays: dict[str, npt.NDArray[Any]], remembered: 
         waiting={label.transaction_id: label for label in manifest.waiting},
         policy=manifest.policy,
         policies=dict(manifest.policies or []),
+        unassigned=None if manifest.unassigned is msgspec.UNSET else manifest.unassigned,
         assignment=manifest.assignment,
         fingerprints=manifest.fingerprints,
         positions={(topic, partition): offset for topic, partition, offset in manifest.positions},

@@ -62,6 +62,7 @@ class State:
     remembered: how many transactions the journal says are remembered (None: it does not say, as older ones do not);
     topic_ids: of the source topics, as journaled; journal: its identity (see `journal.identity`), empty where it has no
     entry yet;
+    unassigned: the version that scores as long as nothing was ever assigned: the one that did first;
     only: the declaration that this state prepares, whatever the journal says of others; empty for a scorer's own.
     """
 
@@ -80,6 +81,7 @@ class State:
     remembered: int | None = None
     topic_ids: dict[str, str] = field(default_factory=dict)
     journal: str = ""
+    unassigned: int | None = None
     only: str = ""
 
     def __post_init__(self) -> None:
@@ -169,6 +171,11 @@ class State:
         self.policies[policy.version] = content_digest(policy)
         if len(self.policies) > MAX_KNOWN_VERSIONS:
             del self.policies[next(iter(self.policies))]
+
+    def note_unassigned(self, decision: Decision) -> None:
+        """Note which version scored a decision that no assignment was active for: no newer one takes its place."""
+        if decision.route == "newest" and decision.scores:
+            self.unassigned = decision.scores[0].model_version
 
     def take_source(self, source: Source) -> None:
         """Note that a message was taken, so that it is not taken again."""
@@ -275,6 +282,7 @@ class State:
                 self.take_source(entry.source)
             if isinstance(entry, Decision):
                 rows.append((sequence, entry))
+                self.note_unassigned(entry)
                 if entry.assignment:  # older decisions hold their shadows' scores themselves
                     self.awaited.expect((sequence,), self.shadows)
             elif isinstance(entry, LabelApplied) and entry.effect == "counted":

@@ -131,6 +131,8 @@ def differences(ours: State, theirs: State) -> list[str]:
     ]
     if not ours.policies.items() <= theirs.policies.items():  # an older release remembered fewer of them
         found.append("policies")
+    if ours.unassigned not in (None, theirs.unassigned):  # an older release remembered none
+        found.append("unassigned")
     found += _unequal("entities", ours.entities.arrays(), theirs.entities.arrays())
     if list(ours.histories) != list(theirs.histories):
         found.append(f"declarations in force: {', '.join(ours.histories)} against {', '.join(theirs.histories)}")

@@ -12,6 +12,7 @@ from kafka import TopicPartition
 from observe.metrics import Metrics
 from plumbline.journal import Entry
 from plumbline.names import Topic
+from plumbline.times import ANY_AGE_DAYS
 from streaming.control import publish
 from streaming.leading import Scoring
 from streaming.model import Model
@@ -121,7 +122,7 @@ class Installation:
         settings = {
             "bootstrap": self.bootstrap, "prefix": self.prefix, "snapshots": self.snapshots,
             "batch_max_transactions": 64, "snapshot_every_transactions": 1_000_000,
-            "remembered_transactions": 1_000_000,
+            "remembered_transactions": 1_000_000, "message_max_age_days": ANY_AGE_DAYS,
         }  # fmt: skip
         made = ScorerThread(Scoring(**(settings | changes)), self.client)
         self.scorers.append(made)

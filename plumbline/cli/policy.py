@@ -100,10 +100,11 @@ def _replacing(bootstrap: str, prefix: str, given: "Policy", *, only: bool) -> "
 
 def _earlier(bootstrap: str, prefix: str, given: "Policy") -> dict[str, str]:
     """`content_digest` by version of an earlier policy with this version, as far as the control topic keeps it."""
-    from plumbline.policy import DEFAULT_POLICY, Policy, content_digest
-    from release.publishing import messages, was_refused
+    from plumbline.policy import Policy, content_digest
+    from release.publishing import first_policy, messages, was_refused
 
-    found = {DEFAULT_POLICY.version: content_digest(DEFAULT_POLICY)}
+    first = first_policy(bootstrap, prefix)
+    found = {first.version: content_digest(first)}
     for offset, each in messages(bootstrap, prefix, Policy):
         same = each.version == given.version and content_digest(each) != content_digest(given)
         if same and not was_refused(bootstrap, prefix, offset):

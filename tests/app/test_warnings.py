@@ -1,11 +1,11 @@
 """Warnings: on every page, in both languages, until their cause is gone and not a moment longer."""
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
 from store.audits import record_audit
-from store.tables import Decision, Rejected
+from store.tables import Assignment, Decision, Rejected
 
 PAGES = (
     "/",
@@ -100,3 +100,23 @@ def test_a_large_share_of_rejections_is_a_warning_while_it_lasts(console):
     page = client.get("/").text
     assert page.count('data-warning="many_rejected"') == 1
     assert "messages were rejected: look at the dead letters" in page
+
+
+def test_a_version_that_nobody_promoted_is_a_caution_until_something_is_assigned(console):
+    client = console.client("engineer")
+    with Session(console.engine) as session, session.begin():
+        newest = session.scalars(select(Decision).order_by(Decision.sequence.desc()).limit(1)).one()
+        newest.model_version, newest.score, newest.assignment = 3, 0.25, ""
+        session.execute(delete(Assignment))
+        sequence = newest.sequence
+    page = client.get("/").text
+    assert page.count('data-warning="nobody_promoted"') == 1
+    assert "Nobody promoted version 3" in page
+    with Session(console.engine) as session, session.begin():
+        session.add(
+            Assignment(
+                sequence=sequence + 1, version="a", body={"decides": 3}, fingerprints=["f"], declarations=["f"],
+                journaled_at=1,
+            )
+        )  # fmt: skip
+    assert "data-warning" not in client.get("/").text

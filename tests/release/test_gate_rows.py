@@ -11,9 +11,9 @@ from features.declaration import DECLARATION
 from plumbline import journal
 from plumbline.decision import Decision
 from plumbline.errors import InvalidArchive, Refused
-from plumbline.transaction import SECOND_US
+from plumbline.transaction import DAY_US, SECOND_US, parse
 from release.carrying import Site, carry_out
-from release.journaled import kept_decisions, rows_of
+from release.journaled import MADE_AT, kept_decisions, made_rows, rows_of
 from release.registering import register
 from release.serving import ModelServer
 from store.engine import transaction
@@ -72,3 +72,16 @@ def test_what_was_allowed_too_long_ago_is_not_carried_out(installed, base):
         carry_out(site, number, lambda version: {})
     with transaction(installed) as session:
         assert model_request(session, number).state == REFUSED
+
+
+def test_rows_for_the_first_version_of_all_are_the_same_in_every_process_and_unlike_each_other():
+    rows = made_rows(DECLARATION, 300)
+    assert rows == made_rows(DECLARATION, 300)
+    assert all(len(each.history) == len(NAMES) and each.carried_over for each in rows)
+    assert len({each.history for each in rows}) == 300
+    assert {min(each.history) for each in rows} == {0}
+    assert max(max(each.history) for each in rows) > 10**8
+    for each in rows:
+        assert parse(msgspec.json.encode(each.transaction), MADE_AT + 28 * DAY_US) == each.transaction, (
+            "a payment as any other"
+        )

@@ -4,6 +4,7 @@ import hashlib
 import itertools
 import struct
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -13,6 +14,7 @@ from features.declaration import DECLARATION, FEATURE_NAMES, HISTORY_NAMES, fing
 from features.grammar import fields_of
 from observe.metrics import Metrics
 from plumbline import journal
+from plumbline.assignment import Assignment
 from plumbline.decision import LET_THROUGH, MODEL_UNAVAILABLE, NOT_EXPLAINED, Decision, Outcome
 from plumbline.errors import FingerprintMismatch, StateDiverged
 from plumbline.journal import AssignmentApplied, Conflict, ControlApplied, LabelApplied, Rejected
@@ -322,14 +324,18 @@ def test_a_model_of_another_declaration_is_never_believed(scene):
     assert scene.pay(3)[0].scores[0].model_version == 2
 
 
-def test_a_version_is_asked_for_its_fingerprint_once_and_a_new_version_again(scene):
+def test_a_version_is_asked_for_its_fingerprint_once_and_one_that_nobody_promoted_never(scene):
     scene.pay(1)
     scene.pay(2)
     assert scene.client.calls["about"] == 1
     scene.client.version = 2
-    assert scene.pay(3)[0].scores[0].model_version == 2, "version 1 was let go, and said so"
-    scene.pay(4)
-    assert scene.client.calls["about"] == 2
+    (entry,) = scene.pay(3)
+    assert (entry.outcome, entry.scores) == (Outcome.REVIEW, ()), "nobody promoted version 2"
+    scene.take(control=[msgspec.json.encode(Assignment(version="a", decides=2))])
+    assert scene.pay(4)[0].scores[0].model_version == 2
+    asked = scene.client.calls["about"]
+    assert scene.pay(5)[0].scores[0].model_version == 2
+    assert scene.client.calls["about"] == asked
 
 
 def test_after_a_failure_the_model_is_left_alone_longer_and_longer_and_then_found_again(scene):

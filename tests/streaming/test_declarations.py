@@ -297,3 +297,26 @@ def test_folding_a_journal_whose_history_is_not_prepared_says_so():
     leader = evolved()
     with pytest.raises(HistoryMissing, match="run `plumbline prepare`"):
         State(Known(1000)).fold(list(enumerate(leader.journal)))
+
+
+def test_a_newer_version_that_nobody_promoted_changes_nothing(tmp_path):
+    """Neither while the first one runs, nor when it is away, nor behind a restart from the journal or a snapshot."""
+    leader = Leader()
+    leader.client.declarations = {}
+    leader.take(payments=5)
+    leader.client.declarations = {3: DECLARATION}  # a candidate of the same declaration
+    leader.client.version = 3
+    leader.client.declarations[1] = DECLARATION
+    leader.clock.passes(LOOK_SECONDS)
+    assert {each.scores[0].model_version for each in decided(leader.take(payments=5))} == {1}
+    again = State(Known(1000))
+    again.fold(list(enumerate(leader.journal)))
+    assert (again.unassigned, leader.state.unassigned) == (1, 1)
+    manifest, arrays = freeze(CaughtUp(again))
+    leader.state = read(write(tmp_path, (manifest, arrays)), 1000)
+    assert leader.state.unassigned == 1
+    assert {each.scores[0].model_version for each in decided(leader.take(payments=5))} == {1}
+    leader.client.absent = {1}
+    assert {(each.outcome, each.scores) for each in decided(leader.take(payments=5))} == {(Outcome.REVIEW, ())}
+    leader.take(control=[beside("a", 3, ())])
+    assert {each.scores[0].model_version for each in decided(leader.take(payments=5))} == {3}

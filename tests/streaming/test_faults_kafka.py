@@ -181,7 +181,7 @@ def test_what_a_fenced_leader_left_in_the_journal_is_seen_by_nobody(site):
     for topic in (Topic.DECISIONS, Topic.DEAD_LETTER):
         assert sum(b"of-the-past" in each for each in values(topic, committed_only=False)) == 1
         assert not any(b"of-the-past" in each for each in values(topic, committed_only=True))
-    assert all(each.policy_version == "default" for each in site.journal.decisions())
+    assert all(each.policy_version == "review-all" for each in site.journal.decisions())
 
 
 @pytest.mark.kafka

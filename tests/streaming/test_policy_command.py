@@ -69,7 +69,7 @@ def test_a_policy_names_what_it_replaces_and_its_version_is_its_own(kafka, topic
         assert (code, facts["active"]) == (cli.DONE, True), "the same contents may become active again: " + error
         site.journal.until_end()
         active = [each.policy.version for _, each in site.journal.entries if isinstance(each, ControlApplied)]
-        assert active == ["default", "first", "one", "two", "second", "first"]
+        assert active == ["review-all", "first", "one", "two", "second", "first"]
     finally:
         site.close()
 

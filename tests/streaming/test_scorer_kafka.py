@@ -63,7 +63,7 @@ def test_a_stream_with_bad_messages_is_decided_whole_and_a_stop_leaves_a_snapsho
 
     by_kind = {kind: [each for _, each in site.journal.entries if isinstance(each, kind)]
                for kind in (ControlApplied, Decision, LabelApplied, Conflict, Rejected)}  # fmt: skip
-    assert [each.policy.version for each in by_kind[ControlApplied]] == ["default", "strict"]
+    assert [each.policy.version for each in by_kind[ControlApplied]] == ["review-all", "strict"]
     assert len(by_kind[Decision]) == 600
     assert {each.outcome for each in by_kind[Decision]} == {Outcome.REVIEW}
     assert all(each.scores and each.reasons[0].kind == "feature" for each in by_kind[Decision])
