@@ -123,5 +123,9 @@ def _wait(server: ModelServer, versions: set[int], note: str) -> None:
         if time.monotonic() > end:
             state = "unknown to it" if found is None else found.state
             why = f"; {note}" if note else f" after {server.load_seconds:.0f} s"
-            raise Refused(f"version {number} is {state} on the server at {server.target}{why}")
+            raise Refused(
+                f"version {number} is {state} on the server at {server.target}{why}; it was told to look in "
+                f"{server.base_path}: where it sees the versions elsewhere, as in a container, set "
+                "PLUMBLINE_MODEL_SERVER_BASE_PATH to that folder"
+            )
         time.sleep(LOOK_SECONDS)
