@@ -10,6 +10,7 @@ from flask_security import roles_accepted
 
 from app import words
 from app.access import JUDGES, may_judge, person
+from app.addresses import cursor
 from app.cases import case_of
 from app.codes import verdict_words
 from app.database import engine, store
@@ -35,7 +36,7 @@ def page() -> ResponseReturnValue:
     outcome = request.args.get("outcome")
     if outcome is not None and outcome not in OUTCOMES:
         abort(404)
-    after = _cursor()
+    after = cursor("after")
     found = queue.open_alerts(store(), PAGE_ALERTS + 1, after, outcome)
     shown = found[:PAGE_ALERTS]
     following = None
@@ -58,16 +59,6 @@ def page() -> ResponseReturnValue:
     )
 
 
-def _cursor() -> tuple[int, int] | None:
-    given = request.args.get("after")
-    if given is None:
-        return None
-    loss, _, alert_id = given.partition(".")
-    if not (loss.isdecimal() and alert_id.isdecimal() and len(given) < 40):
-        abort(404)
-    return int(loss), int(alert_id)
-
-
 @blueprint.get("/<int:alert_id>")
 def alert(alert_id: int) -> ResponseReturnValue:
     """One alert, open or closed."""
@@ -75,8 +66,6 @@ def alert(alert_id: int) -> ResponseReturnValue:
 
 
 def _found(alert_id: int) -> Alert:
-    if alert_id >= 2**63:
-        abort(404)
     try:
         return queue.alert(store(), alert_id)
     except AlertNotFound:

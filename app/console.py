@@ -15,6 +15,7 @@ from werkzeug.exceptions import HTTPException, InternalServerError
 
 from app import (
     access,
+    addresses,
     alerts,
     codes,
     database,
@@ -59,6 +60,7 @@ def build(settings: Settings, engine: Engine) -> Flask:
     app.config["REJECTED_SHARE_WARN"] = settings.rejected_share_warn
     app.jinja_env.trim_blocks = app.jinja_env.lstrip_blocks = True
     protection.protect(app, settings)
+    addresses.guard(app)
     languages.speak(app)
     access.guard(app, settings, database.attach(app, engine))
     for module in BLUEPRINTS:

@@ -7,11 +7,12 @@ from flask.typing import ResponseReturnValue
 from flask_babel import gettext
 
 from app import words
+from app.addresses import whole_number
 from app.bins import Bar, Bin, bars, bins_of, most_moved
 from app.database import store
 from app.news import now_us
 from app.overview import light_state
-from store.audits import newest_audit
+from store.audits import newest_audit, standing_audits
 from store.drifts import figure_over_time, figures_of, newest_drifts
 from store.tables import DriftFigure, DriftRun
 from store.watch import continuous_audit
@@ -45,7 +46,7 @@ def page() -> ResponseReturnValue:
         figures=[_shown(each) for each in figures_of(store(), run)] if run else [],
         audit=audit,
         watched=watched,
-        audit_state=light_state(audit, watched),
+        audit_state=light_state(audit, watched, len(standing_audits(store()))),
         level_words=level_words,
         level_icon=level_icon,
         now=now_us(),
@@ -96,7 +97,8 @@ def _run(newest: list[DriftRun]) -> DriftRun | None:
     asked = request.args.get("run", "")
     if not asked:
         return newest[0] if newest else None
-    found = store().get(DriftRun, int(asked)) if asked.isdecimal() and len(asked) < 19 else None
+    number = whole_number(asked)
+    found = None if number is None else store().get(DriftRun, number)
     if found is None:
         abort(404)
     return found

@@ -26,7 +26,7 @@ from plumbline.errors import BrokerUnavailable, JournalRefused, LedgerMoved, Ret
 from plumbline.names import Topic
 from store import schema
 from store.alerts import open_count
-from store.audits import newest_audit
+from store.audits import newest_audit, standing_audits
 from store.engine import transaction
 from store.ledger import Rows, move_position, newest_decision, next_offset, store
 
@@ -188,5 +188,6 @@ def _do_chores(ledger: Ledger, outbox: Outbox, stored: Stored, *, once: bool) ->
         ledger.metrics.gauge("plumbline_alerts_open").set(open_count(session))
         if audit := newest_audit(session):
             ledger.metrics.gauge("plumbline_audit_compared").set(audit.compared)
-            ledger.metrics.gauge("plumbline_audit_different").set(audit.different)
+        standing = sum(each.different for each in standing_audits(session))
+        ledger.metrics.gauge("plumbline_audit_different").set(standing)
         show_drift(ledger.metrics, session)

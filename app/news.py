@@ -123,17 +123,17 @@ def pulse(found: Overview) -> dict[str, Any]:
         "p99_ms": found.latency_p99_ms,
         "outcomes": found.outcomes,
         "open": found.open_alerts,
-        "audit": audit_stamp(found.audit, found.watched),
+        "audit": audit_stamp(found.audit, found.watched, found.standing_differences),
         "bucket_seconds": found.bucket_seconds,
         "buckets": [[bucket.starts_at, bucket.total] for bucket in found.buckets],
         "sequence": found.newest_sequence,
     }
 
 
-def audit_stamp(audit: Audit | None, watched: ContinuousAudit | None) -> str:
+def audit_stamp(audit: Audit | None, watched: ContinuousAudit | None, standing: int) -> str:
     """Changes whenever the audit light may show something else: with an audit, and every five seconds while watched."""
     seen = watched.updated_at // LIGHT_US if watched else 0
-    return f"{audit.id if audit else 0}.{seen}.{watched.different if watched else 0}"
+    return f"{audit.id if audit else 0}.{seen}.{standing}"
 
 
 def now_us() -> int:

@@ -13,6 +13,7 @@ from typing import Any, Final
 from flask import Blueprint, Response, current_app, request
 from flask.typing import ResponseReturnValue
 
+from app.addresses import whole_number
 from app.database import store
 from app.news import Desk, now_us, pulse
 from store.alerts import alerts_after, newest_alert_id
@@ -57,8 +58,9 @@ def poll() -> ResponseReturnValue:
 def _cursor() -> int:
     """The newest alert that the asking page knows of; the newest there is where it does not say."""
     for given in (request.headers.get("Last-Event-ID", ""), request.args.get("after", "")):
-        if given.isdecimal() and len(given) < 19:
-            return int(given)
+        number = whole_number(given)
+        if number is not None:
+            return number
     return newest_alert_id(store())
 
 

@@ -6,6 +6,7 @@ from flask import Blueprint, abort, redirect, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 
 from app import words
+from app.addresses import cursor
 from app.cases import case_of
 from app.database import store
 from app.news import now_us
@@ -33,14 +34,14 @@ def page() -> ResponseReturnValue:
             return redirect(url_for(".transaction", transaction_id=decision(store(), asked).transaction_id))
         except TransactionNotFound:
             outcome = None
-    before = _cursor()
+    before = cursor("before")
     found = _listed(asked, before, outcome)
     shown = found[:PAGE_DECISIONS]
     following = None
     if len(found) > PAGE_DECISIONS:
         last = shown[-1]
-        cursor = f"{last.journaled_at_ms}.{last.sequence}"
-        following = url_for(".page", q=asked or None, outcome=outcome, before=cursor)
+        end = f"{last.journaled_at_ms}.{last.sequence}"
+        following = url_for(".page", q=asked or None, outcome=outcome, before=end)
     return render_template(
         "_decision_rows.html" if request.args.get("rows") == "1" else "transactions.html",
         decisions=shown,
@@ -59,16 +60,6 @@ def _listed(asked: str, before: tuple[int, int] | None, outcome: str | None) -> 
     if len(asked) > ID_MAX_CHARACTERS:
         return []
     return account_timeline(store(), asked, PAGE_DECISIONS + 1, before[1] if before else None)
-
-
-def _cursor() -> tuple[int, int] | None:
-    given = request.args.get("before")
-    if given is None:
-        return None
-    journaled, _, sequence = given.partition(".")
-    if not (journaled.isdecimal() and sequence.isdecimal() and len(given) < 40):
-        abort(404)
-    return int(journaled), int(sequence)
 
 
 @blueprint.get("/<path:transaction_id>")

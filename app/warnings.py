@@ -1,7 +1,8 @@
 """What everybody in the console must know at once: warnings that stand on every page until their cause is gone.
 
-Each source looks at the store and says what is wrong now, if anything. Nothing is remembered and nothing can be
-dismissed: a warning goes when the store no longer gives a reason for it.
+Each source looks at the store and says what is wrong, if anything. A warning about what happened (a difference, an
+imbalance, an incident) stands until somebody acknowledges it or it was shown to be gone; one about what is goes when
+the store no longer gives a reason for it. A newer row that says nothing about the cause puts no warning out.
 """
 
 from collections.abc import Callable, Iterable
@@ -21,10 +22,11 @@ from app.liveness import age_seconds
 from app.news import now_us
 from plumbline.errors import StoreUnavailable
 from plumbline.times import SECOND_US
-from store.audits import newest_audit
+from store.audits import standing_audits
 from store.decisions import unassigned_version
-from store.drifts import drift_numbers, newest_drift
+from store.drifts import drift_numbers, standing_drift
 from store.guards import guard_position, newest_assignment, unacknowledged
+from store.imbalances import standing_imbalances
 from store.watch import balance, continuous_audit, newest_clock_difference_ms, rejected_share
 
 blueprint = Blueprint("warnings", __name__)
@@ -57,21 +59,33 @@ Source = Callable[[Session, int], Iterable[Standing]]
 
 
 def audit_differs(session: Session, _: int) -> Iterable[Standing]:
-    """The newest audit found a decision that is not what it should be."""
-    audit = newest_audit(session)
-    if audit is not None and audit.different:
-        text = gettext(
-            "The newest audit found %(different)s differences in %(compared)s decisions: numbers that were served are "
-            "not the numbers that the journal leads to.",
-            different=number(audit.different),
-            compared=number(audit.compared),
-        )
-        yield Standing("audit_differs", "incident", text, url_for("overview.audits"))
+    """An audit, or the continuous audit, found a decision that is not what it should be, and nobody acknowledged it."""
+    for origin, code in (("audit", "audit_differs"), ("watch", "watch_differs")):
+        found = [each for each in standing_audits(session) if each.origin == origin]
+        if not found:
+            continue
+        counts = {
+            "different": number(sum(each.different for each in found)),
+            "compared": number(sum(each.compared for each in found)),
+        }
+        if origin == "audit":
+            text = gettext(
+                "Audits found %(different)s differences in %(compared)s decisions: numbers that were served are not "
+                "those that the journal leads to. A supervisor can acknowledge them.",
+                **counts,
+            )
+        else:
+            text = gettext(
+                "The continuous audit found %(different)s differences in %(compared)s decisions. A supervisor can "
+                "acknowledge them.",
+                **counts,
+            )
+        yield Standing(code, "incident", text, url_for("overview.audits"))
 
 
 def drift_alarm(session: Session, _: int) -> Iterable[Standing]:
-    """The newest drift run found features or scores far from what the model was trained on."""
-    run = newest_drift(session)
+    """Features or scores are far from what the model was trained on."""
+    run = standing_drift(session)
     if run is None or run.level != "alarm":
         return
     far = [(kind, name) for kind, name, _psi, level, *_ in drift_numbers(session, run) if level == "alarm"]
@@ -82,18 +96,6 @@ def drift_alarm(session: Session, _: int) -> Iterable[Standing]:
         what=figure_words(*far[0]),
     )
     yield Standing("drift_alarm", "caution", text, url_for("drift.page", run=run.id))
-
-
-def watch_differs(session: Session, _: int) -> Iterable[Standing]:
-    """The continuous audit found a difference since it began to count."""
-    watched = continuous_audit(session)
-    if watched is not None and watched.different:
-        text = gettext(
-            "The continuous audit found %(different)s differences in %(compared)s decisions.",
-            different=number(watched.different),
-            compared=number(watched.compared),
-        )
-        yield Standing("watch_differs", "incident", text, url_for("overview.audits"))
 
 
 def watch_silent(session: Session, now_us: int) -> Iterable[Standing]:
@@ -109,15 +111,17 @@ def watch_silent(session: Session, now_us: int) -> Iterable[Standing]:
 
 def not_conserved(session: Session, _: int) -> Iterable[Standing]:
     """Messages were lost or doubled, or one has been on its way for longer than the setting allows."""
+    for each in standing_imbalances(session)[:INCIDENTS_SHOWN]:
+        text = gettext(
+            "Conservation: the counts of messages differed by %(count)s on %(when)s; messages were lost or doubled. A "
+            "supervisor can acknowledge it.",
+            count=number(each.count),
+            when=moment(each.opened_at),
+        )
+        yield Standing("imbalance", "incident", text, url_for("overview.audits"))
     counted = balance(session)
     if counted is None:
         return
-    if counted.imbalance:
-        text = gettext(
-            "Conservation: the counts of messages differ by %(count)s; messages were lost or doubled.",
-            count=number(counted.imbalance),
-        )
-        yield Standing("imbalance", "incident", text, url_for("overview.audits"))
     oldest_ms = counted.oldest_waiting_ms or 0
     if oldest_ms > counted.body["waiting_limit_ms"]:
         text = gettext(
@@ -193,8 +197,8 @@ def nobody_promoted(session: Session, _: int) -> Iterable[Standing]:
 
 
 SOURCES: Final[tuple[Source, ...]] = (
-    audit_differs, watch_differs, not_conserved, incident_open, guard_silent, clock_differs, many_rejected,
-    watch_silent, drift_alarm, nobody_promoted,
+    audit_differs, not_conserved, incident_open, guard_silent, clock_differs, many_rejected, watch_silent, drift_alarm,
+    nobody_promoted,
 )  # fmt: skip
 
 

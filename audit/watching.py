@@ -30,8 +30,10 @@ from audit.selection import Sample
 from observe.metrics import Metrics
 from plumbline import journal
 from plumbline.errors import PlumblineError, Refused, Retryable, Unready
+from store.audits import record_watched
 from store.decisions import decision as stored_decision
 from store.engine import transaction
+from store.imbalances import clear_imbalance, record_imbalance
 from store.ledger import newest_decision
 from store.watch import (
     answer_recomputation,
@@ -50,6 +52,8 @@ ROUND_SECONDS: Final = 0.5
 TELL_SECONDS: Final = 1.0
 RETRY_SECONDS: Final = 1.0
 MOST_RECORDS: Final = 2_000
+LASTING_SECONDS: Final = 10.0
+"""Two looks a second: an imbalance that some twenty of them in a row have seen is none of a moment."""
 DETAIL_MOST: Final = 50
 """Differences that the console can show; all are counted."""
 
@@ -60,7 +64,8 @@ class Watching:
 
     sources: the journal, the archive before it, the models' files; folder: where it writes down what it remembers;
     one_in: one account in so many is audited; save_every: entries between two snapshots; waiting_limit_ms: how long a
-    message may be on its way before the console warns.
+    message may be on its way before the console warns; lasting_seconds: how long counts are unequal before that is an
+    incident.
     """
 
     sources: Sources
@@ -69,6 +74,7 @@ class Watching:
     one_in: int
     save_every: int
     waiting_limit_ms: int
+    lasting_seconds: float = LASTING_SECONDS
 
 
 class _CountedElsewhere(Exception):
@@ -142,6 +148,7 @@ class _Life:
         self.sample = Sample(1, watching.one_in)
         self.delta = _Delta()
         self.behind_ms = 0
+        self.unequal_since: float | None = None
         self.end = end
         log.info("watching", sequence=self.following.state.sequence, counted=self.counted, end=end)
 
@@ -168,17 +175,26 @@ class _Life:
             if not stop.is_set():
                 self.behind_ms = 0
                 balanced = self.counting.balance(ends, self.now_us() // 1000)
+                if not balanced.imbalance:
+                    self.unequal_since = None
+                elif self.unequal_since is None:
+                    self.unequal_since = time.monotonic()
                 self._tell(balanced)
                 self._answer()
                 announce(self.following.state.sequence)
             if self.following.state.sequence - self.saved >= self.watching.save_every:
                 self._save()
-            if once:
+            if once and (self.unequal_since is None or self._lasts()):
                 break
             stop.wait(ROUND_SECONDS)
         self._tell(None)
         if self.following.state.sequence > self.saved:
             self._save()
+
+    def _lasts(self) -> bool:
+        """Whether the counts have been unequal for so long that it is no matter of one look."""
+        since = self.unequal_since
+        return since is not None and time.monotonic() - since >= self.watching.lasting_seconds
 
     def _read_on(self, stop: Event) -> None:
         """Take the journal up to the end that was asked for, telling SQL once a second how far it is."""
@@ -215,9 +231,19 @@ class _Life:
             row.different += self.delta.different
             row.unverified += self.delta.unverified
             row.detail = [*row.detail, *self.delta.detail][:DETAIL_MOST]
+            if self.delta.different:
+                record_watched(
+                    session, first_sequence=self.counted + 1, last_sequence=reached, compared=self.delta.compared,
+                    different=self.delta.different, detail=self.delta.detail, one_in=row.one_in, now_us=now_us,
+                )  # fmt: skip
             if balanced is not None:
                 body = to_builtins(balanced) | {"waiting_limit_ms": self.watching.waiting_limit_ms}
                 record_balance(session, balanced.imbalance, balanced.oldest_waiting_ms, body, now_us)
+                if self._lasts():
+                    unequal = [each for each in body["equations"] if each["left"] != each["right"]]
+                    record_imbalance(session, balanced.imbalance, unequal, now_us)
+                elif not balanced.imbalance:
+                    clear_imbalance(session, now_us)
             self.total = {"compared": row.compared, "different": row.different, "unverified": row.unverified}
         if self.delta.different:
             log.error("the audit found differences", count=self.delta.different, first=self.delta.detail[:1])

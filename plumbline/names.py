@@ -94,7 +94,7 @@ METRICS: Final = (
     Metric("plumbline_alerts_open", "gauge", "Alerts that wait for an analyst."),
     Metric("plumbline_audit_compared", "gauge", "Decisions compared by the newest audit."),
     Metric(
-        "plumbline_audit_different", "gauge", "Differences found by the newest audit; anything but 0 is an incident."
+        "plumbline_audit_different", "gauge", "Differences of audits that nobody has acknowledged or shown to be gone."
     ),
     Metric("plumbline_drift_psi", "gauge", "A feature's stability index, training against the window.", ("feature",)),
     Metric("plumbline_drift_score_psi", "gauge", "The score's stability index, test days against the window."),

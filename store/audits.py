@@ -1,11 +1,18 @@
-"""Audits: what the audit light on the overview is read from."""
+"""Audits and what the continuous audit found: what the audit light is read from.
 
-from typing import Any
+A difference stands until a person acknowledges it, or an audit of all accounts of the same journal comes to 0
+differences over the whole range, with no fewer messages at hand. Any other audit, however new, says nothing about it.
+"""
 
-from sqlalchemy import select
-from sqlalchemy.orm import Session
+from typing import Any, Final
+
+from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy.orm import Session, aliased
 
 from store.tables import Audit
+
+DETAIL_MOST: Final = 50
+"""Differences of the continuous audit that one row shows; all are counted."""
 
 
 def record_audit(
@@ -18,10 +25,14 @@ def record_audit(
     compared: int,
     different: int,
     detail: Any,
+    journal: str = "",
+    sample: str = "",
+    raw_missing: int = 0,
 ) -> Audit:
     """Store one run of the audit; the caller commits.
 
-    Times in microseconds since 1970 UTC; detail: whatever JSON shows the first differences, or an empty list.
+    Times in microseconds since 1970 UTC; detail: whatever JSON shows the first differences, or an empty list; the rest
+    as in `store.tables.Audit`.
     """
     audit = Audit(
         started_at=started_at,
@@ -30,18 +41,73 @@ def record_audit(
         last_sequence=last_sequence,
         compared=compared,
         different=different,
+        raw_missing=raw_missing,
         detail=detail,
+        journal=journal,
+        sample=sample,
     )
     session.add(audit)
     session.flush()
     return audit
 
 
+def record_watched(
+    session: Session,
+    *,
+    first_sequence: int,
+    last_sequence: int,
+    compared: int,
+    different: int,
+    detail: list[Any],
+    one_in: int,
+    now_us: int,
+) -> None:
+    """Store differences that the continuous audit has just found; the caller commits.
+
+    They join the row that stands already, so that a fault without end is one row.
+    """
+    sample = f"1/{one_in}"
+    statement = select(Audit).where(_stands(), Audit.origin == "watch", Audit.sample == sample)
+    found = session.scalars(statement.order_by(Audit.id.desc()).limit(1).with_for_update()).one_or_none()
+    if found is None:
+        found = Audit(
+            origin="watch", sample=sample, started_at=now_us, first_sequence=first_sequence, compared=0, different=0,
+            detail=[],
+        )  # fmt: skip
+        session.add(found)
+    found.finished_at, found.last_sequence = now_us, last_sequence
+    found.compared += compared
+    found.different += different
+    found.detail = [*found.detail, *detail][:DETAIL_MOST]
+
+
 def newest_audit(session: Session) -> Audit | None:
-    """The audit that was stored last; None before the first."""
-    return session.scalars(select(Audit).order_by(Audit.id.desc()).limit(1)).one_or_none()
+    """The audit that was stored last of those that compared anything; None before the first."""
+    statement = select(Audit).where(Audit.origin == "audit", or_(Audit.compared > 0, Audit.different > 0))
+    return session.scalars(statement.order_by(Audit.id.desc()).limit(1)).one_or_none()
 
 
 def newest_audits(session: Session, limit: int = 50) -> list[Audit]:
     """Audits, the one stored last first."""
     return list(session.scalars(select(Audit).order_by(Audit.id.desc()).limit(limit)))
+
+
+def standing_audits(session: Session) -> list[Audit]:
+    """Audits whose differences nobody has acknowledged or shown to be gone, the one stored last first."""
+    return list(session.scalars(select(Audit).where(_stands()).order_by(Audit.id.desc())))
+
+
+def _stands() -> ColumnElement[bool]:
+    again = aliased(Audit)
+    is_gone = exists().where(
+        again.id > Audit.id,
+        again.origin == "audit",
+        again.sample == "",
+        again.different == 0,
+        again.first_sequence <= Audit.first_sequence,
+        again.last_sequence >= Audit.last_sequence,
+        again.compared >= Audit.compared,
+        or_(Audit.origin == "watch", again.raw_missing <= Audit.raw_missing),
+        or_(Audit.journal == "", again.journal == Audit.journal),
+    )
+    return (Audit.different > 0) & Audit.acknowledged_at.is_(None) & ~is_gone

@@ -7,7 +7,11 @@ import sqlalchemy as sa
 from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
+from plumbline.names import DAY_MS
 from store.tables import DriftFigure, DriftRun
+
+JUDGED: Final = ("calm", "warn", "alarm")
+"""Levels of runs that had enough decisions to tell."""
 
 RUNS_KEPT: Final = 1000
 """A run each ten minutes for a week: old ones go, since the journal can always be measured again."""
@@ -30,6 +34,29 @@ def record_drift(session: Session, run: DriftRun, figures: Sequence[DriftFigure]
 def newest_drift(session: Session) -> DriftRun | None:
     """The run that was stored last: of the version that decides, where one pass measured several; None before any."""
     return session.scalars(select(DriftRun).order_by(DriftRun.id.desc()).limit(1)).one_or_none()
+
+
+def standing_drift(session: Session) -> DriftRun | None:
+    """The run that says how far the deciding version is from its training now; None before any could tell.
+
+    It is of the version that decided in the newest window, and had enough decisions to tell. One that was far off gives
+    way only to a window that ends no earlier and is as long, or a day long: a look at a quiet hour or at last year puts
+    no alarm out.
+    """
+    newest = session.scalars(select(DriftRun).order_by(DriftRun.until_ms.desc(), DriftRun.id.desc()).limit(1)).first()
+    if newest is None:
+        return None
+    judged = select(DriftRun).where(DriftRun.model_version == newest.model_version, DriftRun.level.in_(JUDGED))
+    standing: DriftRun | None = None
+    for run in session.scalars(judged.order_by(DriftRun.id)):
+        if standing is None or standing.level != "alarm" or _answers(run, standing):
+            standing = run if standing is None or run.until_ms >= standing.until_ms else standing
+    return standing
+
+
+def _answers(run: DriftRun, alarm: DriftRun) -> bool:
+    length = min(alarm.until_ms - alarm.since_ms, DAY_MS)
+    return run.level == "alarm" or (run.until_ms >= alarm.until_ms and run.until_ms - run.since_ms >= length)
 
 
 def newest_drifts(session: Session, limit: int = 50) -> list[DriftRun]:

@@ -1,9 +1,11 @@
 """The database engine: SQLite in the data folder where nothing else is set, PostgreSQL where it is.
 
 Whatever fails because the database cannot be reached (or a lock is not had in time, or the disk is full) is raised
-as StoreUnavailable, from any session of these engines: callers need not know a driver's errors.
+as StoreUnavailable, and a table or column that is not there as Unready, from any session of these engines: callers need
+not know a driver's errors.
 """
 
+import functools
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,7 +19,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection, ExceptionContext
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
-from plumbline.errors import InvalidSetting, StoreUnavailable
+from plumbline.errors import InvalidSetting, StoreUnavailable, Unready
 from plumbline.settings import Settings, variable
 
 BUSY_TIMEOUT_MS = 10_000
@@ -106,30 +108,66 @@ def engine_at(address: sa.URL) -> sa.Engine:
 
 def prepare(engine: sa.Engine) -> None:
     """Give an engine, before its first connection, SQLite's settings and the translation of its errors."""
+    place = engine.url.render_as_string()
     if engine.dialect.name == "sqlite":
-        event.listen(engine, "connect", _set_pragmas)
-    event.listen(engine, "handle_error", _translate)
+        place = engine.url.database or "in memory"
+        event.listen(engine, "connect", functools.partial(_set_pragmas, place))
+
+    def translate(context: ExceptionContext) -> None:
+        _raise_ours(context.original_exception, place, lost=context.is_disconnect)
+
+    event.listen(engine, "handle_error", translate)
 
 
-def _set_pragmas(connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
+def _set_pragmas(place: str, connection: DBAPIConnection, _: ConnectionPoolEntry) -> None:
     cursor = connection.cursor()
-    for pragma in _SQLITE_PRAGMAS:
-        cursor.execute(pragma)
-    cursor.close()
+    try:
+        for pragma in _SQLITE_PRAGMAS:
+            cursor.execute(pragma)
+    except sqlite3.Error as error:
+        _raise_ours(error, place)
+        raise
+    finally:
+        cursor.close()
 
 
-def _translate(context: ExceptionContext) -> None:
-    error = context.original_exception
-    if context.is_disconnect or unavailable(error):
+def _raise_ours(error: BaseException, place: str, *, lost: bool = False) -> None:
+    """Raise what a driver's error means to a caller, where it means anything but a fault of the statement.
+
+    place: the database's file or address, without its password; lost: whether the connection is gone.
+    """
+    if _sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
+        raise StoreUnavailable(
+            f"the database file {place} cannot be opened for writing ({error}): check that its folder is there and that "
+            "this user may write to both"
+        ) from error
+    if lost or unavailable(error):
         reason = " ".join(str(error).split()) or type(error).__name__
         raise StoreUnavailable(f"the database cannot be used at present: {reason}") from error
+    if _lacks_tables(error):
+        raise Unready(
+            f"the SQL tables in {place} are missing or of another release ({' '.join(str(error).split())}): run "
+            "`plumbline migrate`"
+        ) from error
+
+
+def _sqlite_code(error: BaseException) -> int | None:
+    """SQLite's primary result code; None of another driver's error."""
+    code = getattr(error, "sqlite_errorcode", None) if isinstance(error, sqlite3.Error) else None
+    return None if code is None else code & 0xFF
+
+
+def _lacks_tables(error: BaseException) -> bool:
+    """Whether a statement named a table or a column that the database does not have."""
+    if isinstance(error, sqlite3.OperationalError):
+        return any(each in str(error) for each in ("no such table", "no such column", "has no column named"))
+    return getattr(error, "sqlstate", None) in ("42P01", "42703")
 
 
 def unavailable(error: BaseException) -> bool:
     """Whether a driver's error says that the database cannot be had now, rather than that a statement is wrong."""
     if isinstance(error, sqlite3.Error):
-        code = getattr(error, "sqlite_errorcode", None)
-        return code is not None and code & 0xFF in _SQLITE_UNAVAILABLE
+        return _sqlite_code(error) in _SQLITE_UNAVAILABLE
     # psycopg: class 08 connection, 53 resources, 57 intervention, 58 system, 40 serialization; None: never connected.
     state = getattr(error, "sqlstate", "")
     if state is None:

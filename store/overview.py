@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from plumbline.transaction import SECOND_US
 from store.alerts import newest_alert_id, open_count
-from store.audits import newest_audit
+from store.audits import newest_audit, standing_audits
 from store.tables import Audit, ContinuousAudit, Decision, Tally
 from store.watch import continuous_audit
 
@@ -40,7 +40,7 @@ class Overview:
     buckets: oldest first, without gaps, the last one still filling; bucket_seconds: how long each is.
     per_second: decisions a second over the last 60 s. outcomes: decisions by outcome within all buckets.
     latency_p50_ms, latency_p99_ms: broker append of the transaction to broker append of its answer, over the newest
-    `latency_decisions` decisions; None before the first.
+    `latency_decisions` decisions; None before the first. standing_differences: of audits, as `store.audits` says.
     """
 
     buckets: tuple[Bucket, ...]
@@ -54,6 +54,7 @@ class Overview:
     newest_alert_id: int
     newest_sequence: int | None
     audit: Audit | None
+    standing_differences: int
     watched: ContinuousAudit | None
 
 
@@ -87,6 +88,7 @@ def overview(session: Session, now_us: int, minutes: int = 15, bucket_seconds: i
         newest_alert_id=newest_alert_id(session),
         newest_sequence=session.scalar(select(func.max(Decision.sequence))),
         audit=newest_audit(session),
+        standing_differences=sum(each.different for each in standing_audits(session)),
         watched=continuous_audit(session),
     )
 

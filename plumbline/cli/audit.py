@@ -48,6 +48,8 @@ def audit(
     selection = parse_selection(sequence, since, until, sample)
     if report is not None and not report.absolute().parent.is_dir():
         raise Refused(f"{report} cannot be written: {report.absolute().parent} is no folder")
+    if record:
+        _require_tables(settings)
     read, prefix, before = _journal(settings, journal)
     past = archive_of(before[0], settings, archive)
     import_tensorflow_quietly()
@@ -80,7 +82,7 @@ def audit(
     else:
         _print(found)
     if record:
-        _record(settings, found, started_at, finished_at)
+        _record(settings, asked, found, started_at, finished_at)
     if found.decisions_different:
         raise typer.Exit(1)
 
@@ -128,11 +130,24 @@ def _print(report: "Report") -> None:
               f"recomputed {each.recomputed}: {each.cause}")  # fmt: skip
 
 
-def _record(settings: "Settings", report: "Report", started_at: int, finished_at: int) -> None:
+def _require_tables(settings: "Settings") -> None:
+    """Before the work, not behind it: what is found must have somewhere to go. Raises Unready, StoreUnavailable."""
+    from store.engine import open_engine
+    from store.schema import require_current
+
+    engine = open_engine(settings)
+    try:
+        require_current(engine)
+    finally:
+        engine.dispose()
+
+
+def _record(settings: "Settings", asked: "Audited", report: "Report", started_at: int, finished_at: int) -> None:
     import dataclasses
 
     from store.audits import record_audit
     from store.engine import open_engine, transaction
+    from store.tables import NAME_CHARACTERS
 
     engine = open_engine(settings)
     try:
@@ -141,10 +156,13 @@ def _record(settings: "Settings", report: "Report", started_at: int, finished_at
                 session,
                 started_at=started_at,
                 finished_at=finished_at,
-                first_sequence=report.first_sequence or 0,
-                last_sequence=report.last_sequence or 0,
+                first_sequence=0 if report.first_sequence is None else report.first_sequence,
+                last_sequence=-1 if report.last_sequence is None else report.last_sequence,
                 compared=report.decisions,
                 different=report.decisions_different,
+                raw_missing=report.raw_missing,
+                journal=asked.journal.name[:NAME_CHARACTERS],
+                sample="" if asked.selection.sample is None else str(asked.selection.sample),
                 detail=[dataclasses.asdict(each) for each in report.differences],
             )
     finally:

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from app.bins import HEIGHT, WIDTH, Bin, bars, bins_of, most_moved
 from features import declaration
-from store.audits import record_audit
+from store.audits import record_audit, record_watched
 from store.watch import begin_continuous_audit
 
 SHARES = st.floats(0, 1)
@@ -65,6 +65,10 @@ def test_the_page_keeps_skew_and_drift_apart_and_sorts_by_index(console, drifted
         )
         found = begin_continuous_audit(session, 50, console.now_us)
         found.compared, found.different = 7777, 3
+        record_watched(
+            session, first_sequence=0, last_sequence=9, compared=10, different=3, detail=[], one_in=50,
+            now_us=console.now_us,
+        )  # fmt: skip
     skew = console.client("engineer").get("/drift").text.split('id="drift-title"')[0]
     assert '<p class="verdict-line light differs">' in skew
     assert "all the time: 7,777 recomputed, 3 different" in skew

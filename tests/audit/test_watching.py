@@ -22,7 +22,9 @@ from plumbline.decision import Decision, Score
 from plumbline.errors import Refused
 from plumbline.policy import Policy
 from plumbline.policy import encode as encode_policy
+from store.audits import standing_audits
 from store.engine import transaction
+from store.imbalances import standing_imbalances
 from store.watch import ask_recomputation, balance, continuous_audit, newest_recomputation
 from tests.declared_model import declared_models
 from tests.fakes import NOW, payment, raw, told
@@ -57,9 +59,9 @@ def flow(bank, first, count):
     return bank.entries()
 
 
-def watching(bank, one_in=1, save_every=1):
+def watching(bank, one_in=1, save_every=1, lasting_seconds=10.0):
     sources = Sources(Journal(bank.bootstrap, bank.prefix), None, None, bank.folder / "models" / "plumbline")
-    return Watching(sources, bank.engine, bank.folder / "watch", one_in, save_every, 60_000)
+    return Watching(sources, bank.engine, bank.folder / "watch", one_in, save_every, 60_000, lasting_seconds)
 
 
 def watch(bank, **changes):
@@ -106,6 +108,30 @@ def test_a_changed_record_is_found_counted_and_shown(bank):
     ]
     again, _, _ = watch(bank)
     assert (again.compared, again.different, len(again.detail)) == (row.compared, 1, 1)
+
+
+def test_a_difference_stands_when_another_sample_or_a_new_beginning_forgets_it(bank):
+    entries, letters = flow(bank, 0, 30)
+    at = next(n for n, each in enumerate(entries) if isinstance(each, Decision))
+    entries[at] = msgspec.structs.replace(entries[at], policy_version="never")
+    bank.write(entries, letters)
+    watch(bank)
+    begin_anew(watching(bank), NOW)
+    with Session(bank.engine) as session:
+        assert [(each.origin, each.different) for each in standing_audits(session)] == [("watch", 1)]
+        assert continuous_audit(session).different == 0
+
+
+def test_an_imbalance_is_an_incident_once_it_has_lasted_and_stays_one(bank):
+    entries, letters = flow(bank, 0, 20)
+    bank.write([*entries, decisions_of(entries)[0]], letters)
+    bank.store()
+    _, balanced, _ = watch(bank, lasting_seconds=0.2)
+    assert balanced.imbalance == 1
+    with Session(bank.engine) as session:
+        (found,) = standing_imbalances(session)
+        assert (found.count, found.cleared_at) == (1, None)
+        assert [each["name"] for each in found.equations] == ["once"]
 
 
 def test_the_sample_is_of_whole_accounts_and_another_one_begins_anew(bank):
