@@ -138,8 +138,8 @@ def _raise_ours(error: BaseException, place: str, *, lost: bool = False) -> None
     """
     if _sqlite_code(error) in (sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY):
         raise StoreUnavailable(
-            f"the database file {place} cannot be opened for writing ({error}): check that its folder is there and that "
-            "this user may write to both"
+            f"the database file {place} cannot be opened for writing ({error}): check that its folder is there, "
+            "and that this user may write to both"
         ) from error
     if lost or unavailable(error):
         reason = " ".join(str(error).split()) or type(error).__name__
