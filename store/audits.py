@@ -6,7 +6,7 @@ differences over the whole range, with no fewer messages at hand. Any other audi
 
 from typing import Any, Final
 
-from sqlalchemy import ColumnElement, exists, or_, select
+from sqlalchemy import ColumnElement, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
 from store.tables import Audit
@@ -68,17 +68,25 @@ def record_watched(
     """
     sample = f"1/{one_in}"
     statement = select(Audit).where(_stands(), Audit.origin == "watch", Audit.sample == sample)
-    found = session.scalars(statement.order_by(Audit.id.desc()).limit(1).with_for_update()).one_or_none()
-    if found is None:
-        found = Audit(
-            origin="watch", sample=sample, started_at=now_us, first_sequence=first_sequence, compared=0, different=0,
-            detail=[],
-        )  # fmt: skip
-        session.add(found)
-    found.finished_at, found.last_sequence = now_us, last_sequence
-    found.compared += compared
-    found.different += different
-    found.detail = [*found.detail, *detail][:DETAIL_MOST]
+    found = session.scalars(statement.order_by(Audit.id.desc()).limit(1)).one_or_none()
+    if found is not None:
+        # Somebody may acknowledge it at this moment: then what was just found stands in a row of its own.
+        joining = update(Audit).where(Audit.id == found.id, Audit.acknowledged_at.is_(None)).returning(Audit.id)
+        values = {
+            "finished_at": now_us,
+            "last_sequence": last_sequence,
+            "compared": Audit.compared + compared,
+            "different": Audit.different + different,
+            "detail": [*found.detail, *detail][:DETAIL_MOST],
+        }
+        if session.scalar(joining.values(values)) is not None:
+            return
+    session.add(
+        Audit(
+            origin="watch", sample=sample, started_at=now_us, finished_at=now_us, first_sequence=first_sequence,
+            last_sequence=last_sequence, compared=compared, different=different, detail=detail[:DETAIL_MOST],
+        )
+    )  # fmt: skip
 
 
 def newest_audit(session: Session) -> Audit | None:

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
 from store.tables import Imbalance
@@ -14,20 +14,23 @@ def record_imbalance(session: Session, count: int, equations: Any, now_us: int) 
     It is the one stored last as long as the counts were unequal all the while; one that grows after it was acknowledged
     is another.
     """
-    newest = _newest(session)
-    if newest is None or newest.cleared_at is not None or (newest.acknowledged_at is not None and count > newest.count):
-        newest = Imbalance(opened_at=now_us, seen_at=now_us, count=count, equations=equations)
-        session.add(newest)
-    newest.seen_at = now_us
-    if count > newest.count:
-        newest.count, newest.equations = count, equations
+    newest = session.scalars(select(Imbalance).order_by(Imbalance.id.desc()).limit(1)).one_or_none()
+    if newest is not None:
+        joining = update(Imbalance).where(
+            Imbalance.id == newest.id,
+            Imbalance.cleared_at.is_(None),
+            or_(Imbalance.acknowledged_at.is_(None), Imbalance.count >= count),
+        )
+        values: dict[str, Any] = {"seen_at": now_us}
+        values |= {"count": count, "equations": equations} if count > newest.count else {}
+        if session.scalar(joining.values(values).returning(Imbalance.id)) is not None:
+            return
+    session.add(Imbalance(opened_at=now_us, seen_at=now_us, count=count, equations=equations))
 
 
 def clear_imbalance(session: Session, now_us: int) -> None:
     """Note that the counts are equal again; the caller commits. What was unequal stands until it is acknowledged."""
-    newest = _newest(session)
-    if newest is not None and newest.cleared_at is None:
-        newest.cleared_at = now_us
+    session.execute(update(Imbalance).where(Imbalance.cleared_at.is_(None)).values(cleared_at=now_us))
 
 
 def standing_imbalances(session: Session) -> list[Imbalance]:
@@ -39,8 +42,3 @@ def standing_imbalances(session: Session) -> list[Imbalance]:
 def newest_imbalances(session: Session, limit: int = 20) -> list[Imbalance]:
     """All, the newest first."""
     return list(session.scalars(select(Imbalance).order_by(Imbalance.id.desc()).limit(limit)))
-
-
-def _newest(session: Session) -> Imbalance | None:
-    statement = select(Imbalance).order_by(Imbalance.id.desc()).limit(1).with_for_update()
-    return session.scalars(statement).one_or_none()

@@ -60,6 +60,6 @@ def test_an_imbalance_is_one_row_as_long_as_it_lasts(engine):
         clear_imbalance(session, NOW + 5)
         clear_imbalance(session, NOW + 6)
     record(1, 7)
-    assert imbalances(engine) == [(1, 7, False), (6, 4, True), (5, 3, False)]
+    assert imbalances(engine) == [(1, 7, False), (6, 4, True), (5, 3, True)]
     with transaction(engine) as session:
         assert len(standing_imbalances(session)) == 2
