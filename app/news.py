@@ -16,8 +16,9 @@ from sqlalchemy.orm import Session
 
 from plumbline.errors import Retryable
 from plumbline.transaction import SECOND_US
+from store.audit_tables import Audit
 from store.overview import Overview, overview
-from store.tables import Audit, ContinuousAudit
+from store.tables import ContinuousAudit
 
 log = structlog.get_logger()
 

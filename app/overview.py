@@ -14,11 +14,12 @@ from app.news import audit_stamp, now_us, pulse
 from plumbline.errors import NotFound, Refused
 from store import acknowledgements as acknowledging
 from store.alerts import open_alerts
+from store.audit_tables import Audit, Imbalance
 from store.audits import newest_audit, newest_audits, standing_audits
 from store.engine import transaction
 from store.imbalances import newest_imbalances, standing_imbalances
 from store.overview import overview
-from store.tables import Audit, ContinuousAudit, Imbalance
+from store.tables import ContinuousAudit
 from store.watch import balance, continuous_audit
 
 blueprint = Blueprint("overview", __name__)

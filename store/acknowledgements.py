@@ -4,7 +4,7 @@ from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from plumbline.errors import NotFound, Refused
-from store.tables import Audit, Imbalance
+from store.audit_tables import Audit, Imbalance
 
 
 def finding(session: Session, table: type[Audit] | type[Imbalance], number: int) -> Audit | Imbalance:

@@ -9,7 +9,7 @@ from typing import Any, Final
 from sqlalchemy import ColumnElement, exists, or_, select, update
 from sqlalchemy.orm import Session, aliased
 
-from store.tables import Audit
+from store.audit_tables import Audit
 
 DETAIL_MOST: Final = 50
 """Differences of the continuous audit that one row shows; all are counted."""
@@ -32,7 +32,7 @@ def record_audit(
     """Store one run of the audit; the caller commits.
 
     Times in microseconds since 1970 UTC; detail: whatever JSON shows the first differences, or an empty list; the rest
-    as in `store.tables.Audit`.
+    as in `store.audit_tables.Audit`.
     """
     audit = Audit(
         started_at=started_at,

@@ -5,7 +5,7 @@ from typing import Any
 from sqlalchemy import or_, select, update
 from sqlalchemy.orm import Session
 
-from store.tables import Imbalance
+from store.audit_tables import Imbalance
 
 
 def record_imbalance(session: Session, count: int, equations: Any, now_us: int) -> None:

@@ -11,8 +11,9 @@ from sqlalchemy.orm import Session
 
 from plumbline.transaction import SECOND_US
 from store.alerts import newest_alert_id, open_count
+from store.audit_tables import Audit
 from store.audits import newest_audit, standing_audits
-from store.tables import Audit, ContinuousAudit, Decision, Tally
+from store.tables import ContinuousAudit, Decision, Tally
 from store.watch import continuous_audit
 
 LATENCY_DECISIONS = 5000

@@ -2,7 +2,7 @@
 
 from alembic import context
 
-from store import guard_tables, model_tables, release_tables, retrain_tables  # noqa: F401 - their tables are part of the schema
+from store import audit_tables, guard_tables, model_tables, release_tables, retrain_tables  # noqa: F401 - their tables are part of the schema
 from store.tables import Base
 
 connection = context.config.attributes["connection"]

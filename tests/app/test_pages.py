@@ -7,9 +7,10 @@ import sqlalchemy as sa
 from sqlalchemy.orm import Session
 
 from app.overview import audit_state
+from store.audit_tables import Audit
 from store.audits import record_audit
 from store.engine import engine_at
-from store.tables import Audit, Decision
+from store.tables import Decision
 
 
 def audit(compared, different):

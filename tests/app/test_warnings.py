@@ -7,11 +7,12 @@ import pytest
 from sqlalchemy import delete, select, update
 from sqlalchemy.orm import Session
 
+from store.audit_tables import Audit
 from store.audits import record_audit, standing_audits
 from store.drifts import record_drift
 from store.engine import transaction
 from store.imbalances import clear_imbalance, record_imbalance
-from store.tables import Assignment, Audit, Decision, Rejected
+from store.tables import Assignment, Decision, Rejected
 from tests.app.conftest import drift_run
 
 PAGES = (
