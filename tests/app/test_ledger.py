@@ -161,8 +161,8 @@ def test_a_journal_that_was_created_again_is_refused_however_long_it_is(ledger: 
     with ledger.engine.begin() as connection:
         newest = connection.scalar(sa.select(sa.func.max(StoredDecision.sequence)))
         changed = sa.update(StoredDecision).where(StoredDecision.sequence == newest)
-        connection.execute(changed.values(transaction_id="of another journal"))
-    with pytest.raises(JournalRefused, match=f"does not hold the decision on of another journal at {newest}"):
+        connection.execute(changed.values(sequence=newest + 1))
+    with pytest.raises(JournalRefused, match=f"does not hold the decision on .* at {newest + 1}"):
         run(ledger, once=True)
 
 
