@@ -18,7 +18,7 @@ import streaming.snapshot
 from tests.fake_kafka import installed
 from tests.moments import ALONE, Act, Crash, Moment, Outside, watched_shutil
 
-PATIENCE_SECONDS: Final = 20.0
+PATIENCE_SECONDS: Final = 60.0
 KINDS: Final = ("decided_twice", "lost", "different", "registry_disagreements")
 """What a fault is counted as."""
 
