@@ -1,6 +1,7 @@
 """An unexpected error in one message costs that message alone; one that is no message's fault costs none."""
 
 import pytest
+from structlog.testing import capture_logs
 
 from observe.metrics import Metrics
 from plumbline.decision import Decision
@@ -108,7 +109,7 @@ def test_too_many_of_them_end_the_scorer():
         isolation.failed(failure, lambda: True)
 
 
-def test_a_share_of_rejections_above_the_limit_is_a_metric_and_one_line_in_the_log(capsys):
+def test_a_share_of_rejections_above_the_limit_is_a_metric_and_one_line_in_the_log():
     metrics = Metrics()
     rejections = Rejections(metrics, 0.05)
     topic = Numbered("transactions")
@@ -116,11 +117,12 @@ def test_a_share_of_rejections_above_the_limit_is_a_metric_and_one_line_in_the_l
     state.activate(DEFAULT_POLICY)
     mixed = [topic.message(raw(payment(n)) if n % 10 else b"junk") for n in range(2 * LEAST_MESSAGES)]
     entries = process(state, fake_model(), transaction=mixed, now_us=NOW).entries
-    rejections.took(entries[: LEAST_MESSAGES - 1], 0.0)
-    assert "many messages are rejected" not in capsys.readouterr().out
-    rejections.took(entries[LEAST_MESSAGES - 1 :], 1.0)
-    rejections.took(entries, 2.0)
-    assert capsys.readouterr().out.count("many messages are rejected") == 1
+    with capture_logs() as logged:
+        rejections.took(entries[: LEAST_MESSAGES - 1], 0.0)
+        assert logged == []
+        rejections.took(entries[LEAST_MESSAGES - 1 :], 1.0)
+        rejections.took(entries, 2.0)
+    assert [each["event"] for each in logged] == ["many messages are rejected"]
     assert b"plumbline_rejected_share 0.1" in metrics.text()
     rejections.look(2.0 + WINDOW_SECONDS)
     assert b"plumbline_rejected_share 0.0" in metrics.text()
