@@ -25,11 +25,15 @@ if ! fits "$python"; then
   fi
 fi
 
-# The lock is complete, so nothing is resolved here; every file must have one of its hashes. Byte code is compiled now, as pip
-# does by itself: without it each start of the console would take a second longer.
-with_uv() { command -v uv >/dev/null && uv pip install --python "$python" --require-hashes --no-deps --compile-bytecode --quiet -r "$1"; }
-with_pip() { "$python" -m pip install --require-hashes --no-deps --quiet --progress-bar off --disable-pip-version-check -r "$1"; }
-install() { with_uv "$1" || with_pip "$1"; }
+# The lock is complete, so nothing is resolved here; every file must have one of its hashes. uv, itself locked, installs in a
+# fraction of pip's time; where it cannot (it does not read pip's configuration), pip does the same.
+pip_install() { "$python" -m pip install --require-hashes --no-deps --quiet --progress-bar off --disable-pip-version-check -r "$1"; }
+locked_uv() { awk '/^uv==/ {found = 1} found {print} found && !/\\$/ {exit}' requirements.lock; }
+if ! uv=$(command -v uv); then
+  uv=.venv/bin/uv
+  [[ -x $uv ]] || pip_install <(locked_uv) || uv=false
+fi
+install() { "$uv" pip install --python "$python" --require-hashes --no-deps --quiet -r "$1" || pip_install "$1"; }
 
 echo "Installing $(grep -c '==' requirements.lock) locked packages into .venv: some 700 MB to download the first time" >&2
 install requirements.lock
