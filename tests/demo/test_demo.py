@@ -179,7 +179,7 @@ def test_a_timed_run_prints_its_figures_and_nothing_stays_behind(bank):
         assert figures["audit_compared"] >= figures["decisions"]
         assert figures["audit_different"] == 0
         assert figures["standing_warnings"] == 0
-        assert any(each.startswith("Folding them") for each in demo.told)
+        assert any(each.startswith("Folding the year") for each in demo.told)
         assert not any(each.startswith(("Simulating", "Training")) for each in demo.told)
         assert demo.processes() == []
         assert told_by_sql(bank, "SELECT stage, made_by FROM model_versions") == [("champion", LOG_INS[2][0])]
