@@ -9,6 +9,7 @@ import fcntl
 import hashlib
 import os
 import shutil
+import time
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -34,6 +35,10 @@ from streaming.state import CaughtUp, State
 FORMAT: Final = 4
 KEPT: Final = 2
 """How many snapshots stay: the newest, and one more in case the newest turns out damaged."""
+
+LOCK_SECONDS: Final = 5.0
+"""How long a writer waits for another one in the same folder; each holds it for a moment only."""
+LOCK_LOOK_SECONDS: Final = 0.01
 
 _READ_BYTES: Final = 1 << 20
 _UNFINISHED: Final = ".unfinished-"
@@ -147,6 +152,12 @@ def write(folder: Path, frozen: Frozen) -> Path:
                 unfinished.rename(place)
                 for old in sorted(sequences(folder))[:-KEPT]:
                     shutil.rmtree(folder / str(old), ignore_errors=True)
+    except BlockingIOError as error:
+        shutil.rmtree(unfinished, ignore_errors=True)
+        raise Unready(
+            f"no snapshot could be written to {folder}: another process has held it for {LOCK_SECONDS:.0f} s; let that "
+            "one go on, or end it"
+        ) from error
     except OSError as error:
         shutil.rmtree(unfinished, ignore_errors=True)
         raise Unready(
@@ -164,10 +175,21 @@ def _drop_left(folder: Path) -> None:
 
 @contextmanager
 def _held(folder: Path, *, wait: bool = False) -> Iterator[None]:
-    """Locks a folder, until this process lets go or ends. Raises OSError where another writer holds it, or waits."""
+    """Locks a folder, until this process lets go or ends. Raises OSError where another writer holds it.
+
+    wait: first for LOCK_SECONDS, and no longer: a writer that stands still must not keep another scorer from ending.
+    """
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    until = time.monotonic() + (LOCK_SECONDS if wait else 0.0)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() >= until:
+                    raise
+                time.sleep(LOCK_LOOK_SECONDS)
         yield
     finally:
         os.close(descriptor)

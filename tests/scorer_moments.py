@@ -348,8 +348,11 @@ class ScorerTries(Tries):
         site.label(site.paid - 1)
 
     def may_end(self, moment: Moment, error: BaseException) -> bool:
-        """A disk that fails while the snapshots are looked for, or the last one is written, ends it."""
-        return moment.call.startswith("disk.") and isinstance(error, OSError | Unready)
+        """A disk that fails while the snapshots are looked for, or the last one is written, ends it; and so does the
+        last snapshot's folder, if one that stands still holds it.
+        """
+        held = isinstance(error, Unready) and "another process has held it" in str(error)
+        return held or (moment.call.startswith("disk.") and isinstance(error, OSError | Unready))
 
     def wrong(self, site: Installation) -> Iterator[tuple[str, str]]:
         """Everything that the soak's checker finds, and more."""

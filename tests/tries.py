@@ -145,7 +145,7 @@ class Tries(abc.ABC):
             if each.outside.stuck:
                 yield "lost", f"{each.name} stood still"
             elif each.error is not None and not isinstance(each.error, Crash):
-                struck = moment is not None and each.outside.at is not None
+                struck = moment is not None and (each.outside.at is not None or each in lives[2:])
                 if not (struck and moment is not None and self.may_end(moment, each.error)):
                     yield "different", f"{each.name} ended with {type(each.error).__name__}: {each.error}"
 
@@ -158,6 +158,7 @@ def in_memory() -> Iterator[None]:
     patches: list[tuple[Any, str, Any]] = [
         (streaming.lease, "RETRY_SECONDS", 0.001),
         (streaming.snapshot, "shutil", watched_shutil()),
+        (streaming.snapshot, "LOCK_SECONDS", 0.2),
         (retrain.run, "shutil", watched_shutil()),
         (release.carrying, "verify_registered", lambda *given: None),
         *((release.serving, name, functools.partial(_served, name)) for name in SERVED),

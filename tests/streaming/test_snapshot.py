@@ -1,6 +1,7 @@
 """Snapshots: read back whole, or refused with the reason; a half-written one is never seen."""
 
 import errno
+import fcntl
 import json
 import os
 import shutil
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
+import streaming.snapshot
 from features.declaration import DECLARATION
 from features.sweep import History
 from plumbline.errors import SnapshotRefused, Unready
@@ -329,3 +331,15 @@ def test_what_the_journal_says_is_remembered_stays_so_whatever_the_setting(tmp_p
     state.topic_ids["transactions"] = "an id"
     again = read(write(tmp_path, freeze(CaughtUp(state))), 7)
     assert (again.known.limit, again.remembered, len(again.known), again.topic_ids) == (50, 50, 20, state.topic_ids)
+
+
+def test_a_writer_that_stands_still_keeps_no_other_one_from_ending(tmp_path, monkeypatch):
+    monkeypatch.setattr(streaming.snapshot, "LOCK_SECONDS", 0.05)
+    held = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Unready, match="another process has held it"):
+            write(tmp_path, freeze(CaughtUp(state_of(3))))
+    finally:
+        os.close(held)
+    assert read(write(tmp_path, freeze(CaughtUp(state_of(3)))), 100).sequence == state_of(3).sequence
