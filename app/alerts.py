@@ -10,7 +10,7 @@ from flask_security import roles_accepted
 
 from app import words
 from app.access import JUDGES, may_judge, person
-from app.addresses import cursor
+from app.addresses import cursor, whole_number
 from app.cases import case_of
 from app.codes import verdict_words
 from app.database import engine, store
@@ -25,6 +25,7 @@ from store.tables import Alert
 blueprint = Blueprint("alerts", __name__, url_prefix="/alerts")
 
 PAGE_ALERTS: Final = 25
+MAX_PAGES: Final = 40
 OUTCOMES: Final = ("decline", "review")
 VERDICTS: Final = ("fraud", "genuine", "unsure")
 LABEL_ID_BYTES: Final = 16
@@ -36,11 +37,12 @@ def page() -> ResponseReturnValue:
     outcome = request.args.get("outcome")
     if outcome is not None and outcome not in OUTCOMES:
         abort(404)
-    after = cursor("after")
-    found = queue.open_alerts(store(), PAGE_ALERTS + 1, after, outcome)
-    shown = found[:PAGE_ALERTS]
+    after, pages = cursor("after"), _pages()
+    wanted = PAGE_ALERTS * (1 if request.args.get("rows") == "1" else pages)
+    found = queue.open_alerts(store(), wanted + 1, after, outcome)
+    shown = found[:wanted]
     following = None
-    if len(found) > PAGE_ALERTS:
+    if len(found) > wanted:
         last = shown[-1]
         following = url_for(".page", outcome=outcome, after=f"{last.expected_loss_minor}.{last.id}")
     counts = queue.open_outcomes(store())
@@ -48,6 +50,9 @@ def page() -> ResponseReturnValue:
         "_alert_rows.html" if request.args.get("rows") == "1" else "alerts.html",
         alerts=shown,
         following=following,
+        # What the address says behind "More alerts", so that Back comes to as many rows.
+        whole=url_for(".page", outcome=outcome, pages=min(pages + 1, MAX_PAGES)),
+        pages=min(pages + 1, MAX_PAGES),
         outcome=outcome,
         outcomes=OUTCOMES,
         counts=counts,
@@ -57,6 +62,14 @@ def page() -> ResponseReturnValue:
         now=now_us(),
         first_reason=words.first_reason,
     )
+
+
+def _pages() -> int:
+    """How many pages of the queue are shown at once; 404 for what is no such number."""
+    pages = whole_number(request.args.get("pages", "1"))
+    if pages is None or not 1 <= pages <= MAX_PAGES:
+        abort(404)
+    return pages
 
 
 @blueprint.get("/<int:alert_id>")

@@ -39,7 +39,7 @@ def case_of(decision: Decision) -> dict[str, Any]:
         "windows": words.windows(),
         "groups": words.history(decision),
         "declared": words.declared(decision),
-        "recent": recent[:LISTED],
+        "recent": _listed(recent, decision),
         "recent_total": len(recent),
         "recent_labels": known,
         "labels": journaled,
@@ -50,6 +50,14 @@ def case_of(decision: Decision) -> dict[str, Any]:
         **recomputation_of(decision.transaction_id),
         "timeline": [_point(other, decision) for other in sorted(recent, key=lambda each: each.occurred_at)],
     }
+
+
+def _listed(recent: list[Decision], shown: Decision) -> list[Decision]:
+    """The newest few, and always the one shown: it takes the last one's place where it is older than they are."""
+    newest = recent[:LISTED]
+    if any(each.sequence == shown.sequence for each in newest):
+        return newest
+    return [*newest[:-1], shown]
 
 
 def _point(other: Decision, shown: Decision) -> dict[str, Any]:

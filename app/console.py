@@ -10,6 +10,7 @@ import structlog
 from flask import Flask, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from markupsafe import escape
 from sqlalchemy import Engine
 from werkzeug.exceptions import HTTPException, InternalServerError
 
@@ -116,12 +117,14 @@ def on_http_error(error: HTTPException) -> ResponseReturnValue:
 
 def on_store_unavailable(error: StoreUnavailable) -> ResponseReturnValue:
     """503, since the database may be back in a moment."""
+    database.start_over()
     log.warning("console.store_unavailable", path=request.path, error=str(error))
     return error_page(503)
 
 
 def on_error(error: Exception) -> ResponseReturnValue:
     """500 with a number that stands in the log beside the cause; the cause itself is not shown."""
+    database.start_over()
     g.incident = secrets.token_hex(4)
     log.error("console.error", path=request.path, incident=g.incident, exc_info=error)
     return error_page(InternalServerError.code)
@@ -145,5 +148,16 @@ def error_page(code: int) -> ResponseReturnValue:
     title, text = texts.get(
         code, (gettext("Something went wrong here"), gettext("It has been noted. Try again in a moment."))
     )
-    body = render_template("error.html", code=code, title=title, text=text, incident=g.get("incident"))
-    return body, code
+    incident = g.get("incident")
+    try:
+        return render_template("error.html", code=code, title=title, text=text, incident=incident), code
+    except Exception as error:  # noqa: BLE001 - the last page there is: whatever fails around it, it is shown
+        # The page around the message asks the database; the message itself needs nobody.
+        log.warning("console.error_page", path=request.path, code=code, error=str(error))
+        return plain_error_page(str(title), str(text), incident), code
+
+
+def plain_error_page(title: str, text: str, incident: str | None) -> str:
+    """The same message without anything that could fail."""
+    number = f"<p>{escape(incident)}</p>" if incident else ""
+    return f"<!doctype html>\n<title>{escape(title)}</title>\n<h1>{escape(title)}</h1>\n<p>{escape(text)}</p>{number}\n"

@@ -1,8 +1,14 @@
 """The store's sessions, one a request, on the engine that the factory was given."""
 
+import structlog
 from flask import Flask, current_app
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.orm import Session, scoped_session, sessionmaker
+
+from plumbline.errors import PlumblineError
+
+log = structlog.get_logger()
 
 Sessions = scoped_session[Session]
 
@@ -24,6 +30,15 @@ def store() -> Session:
     """This request's session."""
     sessions: Sessions = current_app.extensions["plumbline.sessions"]
     return sessions()
+
+
+def start_over() -> None:
+    """Let go of a statement that failed, so that the error page can ask again on the same session."""
+    try:
+        store().rollback()
+    except (PlumblineError, SQLAlchemyError) as error:
+        log.warning("console.rollback", error=str(error))
+        current_app.extensions["plumbline.sessions"].remove()
 
 
 def engine() -> Engine:

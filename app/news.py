@@ -124,6 +124,7 @@ def pulse(found: Overview) -> dict[str, Any]:
         "p99_ms": found.latency_p99_ms,
         "outcomes": found.outcomes,
         "open": found.open_alerts,
+        "open_outcomes": found.open_outcomes,
         "audit": audit_stamp(found.audit, found.watched, found.standing_differences),
         "bucket_seconds": found.bucket_seconds,
         "buckets": [[bucket.starts_at, bucket.total] for bucket in found.buckets],

@@ -17,7 +17,7 @@ from app.addresses import whole_number
 from app.database import store
 from app.news import Desk, now_us, pulse
 from store.alerts import alerts_after, newest_alert_id
-from store.overview import overview
+from store.overview import Overview, overview
 
 blueprint = Blueprint("stream", __name__)
 
@@ -77,7 +77,7 @@ def _events(desk: Desk, cursor: int, newest: int, missed: int, figures: bool) ->
             if news.overview.newest_alert_id > known:
                 opened = news.overview.newest_alert_id - known
                 known = news.overview.newest_alert_id
-                events.append(_event("alert", {"new": opened, "open": news.overview.open_alerts}, known))
+                events.append(_event("alert", {"new": opened, **open_counts(news.overview)}, known))
             if figures:
                 events.append(_event("figures", pulse(news.overview)))
         if not events and time.monotonic() - spoke >= HEARTBEAT_SECONDS:
@@ -86,6 +86,11 @@ def _events(desk: Desk, cursor: int, newest: int, missed: int, figures: bool) ->
         if events:
             yield "".join(events)
             spoke = time.monotonic()
+
+
+def open_counts(found: Overview) -> dict[str, Any]:
+    """How many alerts are open, in all and by outcome: one count for the tab and for the queue's filters."""
+    return {"open": found.open_alerts, "open_outcomes": found.open_outcomes}
 
 
 def _event(name: str, data: dict[str, Any], event_id: int | None = None) -> str:

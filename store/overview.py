@@ -10,7 +10,7 @@ from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from plumbline.transaction import SECOND_US
-from store.alerts import newest_alert_id, open_count
+from store.alerts import newest_alert_id, open_outcomes
 from store.audit_tables import Audit
 from store.audits import newest_audit, standing_audits
 from store.tables import ContinuousAudit, Decision, Tally
@@ -51,12 +51,17 @@ class Overview:
     latency_p50_ms: int | None
     latency_p99_ms: int | None
     latency_decisions: int
-    open_alerts: int
+    open_outcomes: dict[str, int]
     newest_alert_id: int
     newest_sequence: int | None
     audit: Audit | None
     standing_differences: int
     watched: ContinuousAudit | None
+
+    @property
+    def open_alerts(self) -> int:
+        """Open alerts of all outcomes."""
+        return sum(self.open_outcomes.values())
 
 
 def overview(session: Session, now_us: int, minutes: int = 15, bucket_seconds: int = 10) -> Overview:
@@ -85,7 +90,7 @@ def overview(session: Session, now_us: int, minutes: int = 15, bucket_seconds: i
         latency_p50_ms=quantile(latencies, 50),
         latency_p99_ms=quantile(latencies, 99),
         latency_decisions=len(latencies),
-        open_alerts=open_count(session),
+        open_outcomes=open_outcomes(session),
         newest_alert_id=newest_alert_id(session),
         newest_sequence=session.scalar(select(func.max(Decision.sequence))),
         audit=newest_audit(session),

@@ -16,7 +16,7 @@
   let known = 0;
   let polling = null;
 
-  function announce(count, open) {
+  function announce(count, news) {
     const bar = $("[data-news]");
     fresh += count;
     if (bar && fresh > 0) {
@@ -24,7 +24,16 @@
       text.textContent = fresh === 1 ? text.dataset.one : text.dataset.many.replace("{n}", whole.format(fresh));
       bar.hidden = false;
     }
-    if (open !== undefined) write("open", open);
+    waiting(news);
+  }
+
+  // one count, wherever it is shown: the tab's, and those of the queue's filters
+  function waiting(news) {
+    if (news.open === undefined) return;
+    write("open", news.open);
+    for (const element of all("[data-open-outcome]")) {
+      element.textContent = whole.format(news.open_outcomes[element.dataset.openOutcome] ?? 0);
+    }
   }
 
   function write(name, value, format = whole) {
@@ -37,7 +46,7 @@
     write("per_second", news.per_second, tenth);
     write("p50_ms", news.p50_ms);
     write("p99_ms", news.p99_ms);
-    write("open", news.open);
+    waiting(news);
     write("sequence", news.sequence);
     const total = Object.values(news.outcomes).reduce((sum, count) => sum + count, 0);
     for (const [outcome, count] of Object.entries(news.outcomes)) {
@@ -68,7 +77,7 @@
       const news = await answer.json();
       state("polling");
       if (news.newest > known && news.new > 0) {
-        announce(news.new, news.open);
+        announce(news.new, news);
         document.body.dispatchEvent(new CustomEvent("alert", { detail: {} }));
       }
       known = Math.max(known, news.newest);
@@ -102,7 +111,7 @@
     stream.addEventListener("alert", (event) => {
       const news = JSON.parse(event.detail.data);
       known = Math.max(known, Number(event.detail.id));
-      announce(news.new, news.open);
+      announce(news.new, news);
     });
     stream.addEventListener("figures", (event) => figures(JSON.parse(event.detail.data)));
   }

@@ -252,3 +252,37 @@ def test_hostile_ids_and_notes_are_shown_as_text(console, insert_alert, token_of
         page = client.get(address, follow_redirects=True).text
         assert "<script>alert" not in page, address
     assert "&lt;script&gt;" in page
+
+
+def test_an_address_says_how_many_rows_are_shown(console):
+    client = console.client("analyst")
+    first = client.get("/alerts").text
+    assert first.count('class="open"') == 25
+    assert 'hx-replace-url="/alerts?pages=2"' in first
+    again = client.get("/alerts?pages=2").text
+    assert again.count('class="open"') > 25
+    assert again.startswith("<!doctype html>")
+    for pages in ("0", "41", "x", "9" * 30, "-1"):
+        assert client.get(f"/alerts?pages={pages}").status_code == 404
+
+
+def test_the_alerted_payment_is_in_its_table_however_many_are_newer(console):
+    with Session(console.engine) as session:
+        for alert in open_alerts(session, 40):
+            page = console_page(console, f"/alerts/{alert.id}")
+            table = page.split('id="life-title"')[1]
+            assert table.count("aria-current") == 1, alert.transaction_id
+
+
+def console_page(console, path):
+    return console.client("analyst").get(path).text
+
+
+def test_the_tab_and_the_filters_show_one_count(console):
+    client = console.client("analyst")
+    page = client.get("/alerts").text
+    counts = {"": int(re.search(r'data-figure="open"[^>]*>([0-9]+)<', page)[1])}
+    counts |= {name: int(count) for name, count in re.findall(r'data-open-outcome="([a-z]+)">([0-9]+)<', page)}
+    news = client.get("/pulse").get_json()
+    assert news["open"] == counts.pop("") == sum(news["open_outcomes"].values())
+    assert counts == {name: news["open_outcomes"].get(name, 0) for name in counts}

@@ -175,6 +175,14 @@ def test_more_rows_join_the_list(browser, address, troubles):
     before = page.locator("a.open").count()
     page.get_by_text("More alerts").click()
     expect(page.locator("a.open").nth(before)).to_be_visible()
+    shown = page.locator("a.open").count()
+    place = page.locator("a.open").nth(before + 3)
+    address_of_it = place.get_attribute("href")
+    place.click()
+    page.wait_for_url(f"**{address_of_it}")
+    page.go_back()
+    expect(page.locator("a.open")).to_have_count(shown)
+    expect(page.locator(f'a.open[href="{address_of_it}"]')).to_be_in_viewport()
     assert troubles == []
     context.close()
 
