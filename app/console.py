@@ -10,8 +10,11 @@ import structlog
 from flask import Flask, g, render_template, request, url_for
 from flask.typing import ResponseReturnValue
 from flask_babel import gettext
+from flask_security import current_user
+from flask_security.core import AnonymousUser
 from markupsafe import escape
 from sqlalchemy import Engine
+from sqlalchemy.exc import SQLAlchemyError
 from werkzeug.exceptions import HTTPException, InternalServerError
 
 from app import (
@@ -38,7 +41,7 @@ from app import (
 )
 from app.icons import icon
 from app.news import Desk, now_us
-from plumbline.errors import StoreUnavailable, Unready
+from plumbline.errors import PlumblineError, StoreUnavailable, Unready
 from plumbline.settings import Settings
 from store.alerts import open_count
 
@@ -117,14 +120,26 @@ def on_http_error(error: HTTPException) -> ResponseReturnValue:
 
 def on_store_unavailable(error: StoreUnavailable) -> ResponseReturnValue:
     """503, since the database may be back in a moment."""
-    database.start_over()
+    _ask_no_more()
     log.warning("console.store_unavailable", path=request.path, error=str(error))
     return error_page(503)
 
 
+def _ask_no_more() -> None:
+    """Settle who is asking (nobody, where the store cannot say): log, language and error page must not fail on it again."""
+    database.start_over()
+    try:
+        known = current_user.is_authenticated
+    except (PlumblineError, SQLAlchemyError) as cause:
+        known = False
+        log.warning("console.person_unknown", path=request.path, error=str(cause))
+    if not known:
+        g._login_user = AnonymousUser()  # where Flask-Login keeps the person of a request
+
+
 def on_error(error: Exception) -> ResponseReturnValue:
     """500 with a number that stands in the log beside the cause; the cause itself is not shown."""
-    database.start_over()
+    _ask_no_more()
     g.incident = secrets.token_hex(4)
     log.error("console.error", path=request.path, incident=g.incident, exc_info=error)
     return error_page(InternalServerError.code)

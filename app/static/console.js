@@ -178,8 +178,18 @@
     if (location.search === "?find") $("[data-search]")?.focus();
   }
 
+  // the address says how many rows are shown, so that Back comes to as many
+  function rows() {
+    document.body.addEventListener("htmx:after:request", (event) => {
+      const { sourceElement, response } = event.detail.ctx;
+      const address = sourceElement?.dataset?.address;
+      if (address && response?.status === 200) history.replaceState(null, "", address);
+    });
+  }
+
   watch();
   keys();
   themes();
   once();
+  rows();
 })();
