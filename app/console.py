@@ -126,7 +126,7 @@ def on_store_unavailable(error: StoreUnavailable) -> ResponseReturnValue:
 
 
 def _ask_no_more() -> None:
-    """Settle who is asking (nobody, where the store cannot say): log, language and error page must not fail on it again."""
+    """Settle who is asking (nobody, where the store cannot say), so that log and error page do not fail on it again."""
     database.start_over()
     try:
         known = current_user.is_authenticated

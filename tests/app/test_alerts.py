@@ -258,7 +258,7 @@ def test_an_address_says_how_many_rows_are_shown(console):
     client = console.client("analyst")
     first = client.get("/alerts").text
     assert first.count('class="open"') == 25
-    assert 'hx-replace-url="/alerts?pages=2"' in first
+    assert 'data-address="/alerts?pages=2"' in first
     again = client.get("/alerts?pages=2").text
     assert again.count('class="open"') > 25
     assert again.startswith("<!doctype html>")
