@@ -69,6 +69,7 @@ def asked(models, tmp_path, monkeypatch, capsys):
     (tmp_path / "data").mkdir()
 
     def ask(*arguments, models_dir=models):
+        capsys.readouterr()  # what was logged while the journal was made
         code = cli.run(["audit", "--json", "--models-dir", str(models_dir), *map(str, arguments)])
         captured = capsys.readouterr()
         return code, json.loads(captured.out) if captured.out else None, captured.err
@@ -519,7 +520,7 @@ def test_a_bad_option_is_told_before_anything_is_loaded(asked, options, said):
 def test_an_archive_where_none_was_backfilled_is_refused(audited, honest, tmp_path):
     code, _, error = audited(honest, "--archive", tmp_path / "archive")
     assert code == cli.USAGE
-    assert "no archive: the snapshots here began without one" in error
+    assert "no archive: the journal began without one" in error
 
 
 def test_a_report_that_cannot_be_written_is_told_before_the_work(asked, tmp_path):

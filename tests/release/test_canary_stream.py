@@ -39,7 +39,7 @@ def test_an_erring_canary_is_rolled_back_and_a_healthy_one_passes(tmp_path, tmp_
         tmp_path / "data", models, keep_versions=3, model_deadline_ms=5_000, guard_limits_file=limits,
     )  # fmt: skip
     with ExitStack() as stack:
-        begin(site, stack)
+        begin(site, stack, ())
         traffic = Traffic(site.broker.bootstrap, 1, 250.0, 100)
         traffic.start()
         stream = Stream(site, lambda: None)

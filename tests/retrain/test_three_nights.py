@@ -261,8 +261,8 @@ def test_three_nights(bank):
     unharmed = bank.done(*bank.night(36, "--epochs", "6", "--no-shadow"), data=twin)
     assert (unharmed["run"], unharmed["attempts"]) == (found["run"], 1)
     same(run, twin / "retrain" / "runs" / run.name)
-    bank.released(2, "canary", "--share", "10%")
-    bank.released(2, "champion")
+    bank.released(2, "canary", "--share", "10%", "--accept-declines")
+    bank.released(2, "champion", "--accept-declines")
     assert bank.stages() == {1: "retired", 2: "champion"}
 
     # The third: somebody poisoned the labels; the gate refuses, and nothing changes, however often it is asked.

@@ -29,6 +29,7 @@ from features.runner import EMBEDDED
 from plumbline.cli.beam import flink_command, job_server, runner_of
 from plumbline.errors import InvalidSetting, RunnerUnavailable, Unready
 from plumbline.settings import Settings
+from streaming.broker import java
 from streaming.broker.jars import locked, shared_folder
 from streaming.broker.java import find_java
 from tests.training.small import DAY, DAYS, FIRST, small_archive
@@ -165,6 +166,7 @@ def test_no_job_server_outlives_a_command_that_is_killed(tmp_path, standing_in):
 def test_without_java_it_says_what_to_install(standing_in, monkeypatch):
     monkeypatch.delenv("JAVA_HOME")
     monkeypatch.setenv("PATH", "/nowhere")
+    monkeypatch.setattr(java, "_of_wheel", lambda: None)
     with pytest.raises(Unready, match=r"no Java 17 or newer was found, which Beam's Flink job server needs"):
         flink_command(standing_in)
 
