@@ -134,7 +134,7 @@ def _ask_no_more() -> None:
         known = False
         log.warning("console.person_unknown", path=request.path, error=str(cause))
     if not known:
-        g._login_user = AnonymousUser()  # where Flask-Login keeps the person of a request
+        g._login_user = AnonymousUser()  # type: ignore[no-untyped-call] # where Flask-Login keeps the person of a request
 
 
 def on_error(error: Exception) -> ResponseReturnValue:
