@@ -55,6 +55,7 @@ def test_each_page_answers_each_role_as_listed(console, column):
 def test_every_route_is_in_the_matrix(console):
     posts = {"/models/requests/<int:number>/approve", "/incidents/<int:number>/acknowledge"} | {
         "/alerts/<int:alert_id>/verdict",
+        "/audits/<any(audit, imbalance):kind>/<int:number>/acknowledge",
         "/profile/view",
         "/logout",
     }
