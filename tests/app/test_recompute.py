@@ -8,7 +8,9 @@ from sqlalchemy.orm import Session
 from features.declaration import HISTORY_NAMES
 from store import watch
 from store.alerts import open_alerts
+from store.audits import record_watched
 from store.engine import transaction
+from store.imbalances import record_imbalance
 
 SECOND_US = 1_000_000
 
@@ -47,6 +49,11 @@ def watching(console):
             row = watch.begin_continuous_audit(session, 100, now_us)
             for name, value in counts.items():
                 setattr(row, name, value)
+            if counts.get("different"):
+                record_watched(
+                    session, first_sequence=1, last_sequence=2, compared=counts["compared"],
+                    different=counts["different"], detail=counts["detail"], one_in=100, now_us=now_us,
+                )  # fmt: skip
 
     return say
 
@@ -157,6 +164,8 @@ def test_conservation_warns_of_what_is_lost_and_of_what_waits_too_long(console, 
     }  # fmt: skip
     with transaction(console.engine) as session:
         watch.record_balance(session, imbalance, oldest_ms, body, time.time_ns() // 1000)
+        if imbalance:
+            record_imbalance(session, imbalance, body["equations"], time.time_ns() // 1000)
     client = console.client("analyst")
     assert warnings_on(client) == warned
     page = client.get("/audits").text

@@ -63,6 +63,6 @@ def test_without_an_assignment_the_page_says_so_shortly(console):
     with Session(console.engine) as session:
         transaction_id = open_alerts(session, 2)[1].decision.transaction_id
     page = console.client("analyst").get(f"/transactions/{transaction_id}", follow_redirects=True).text
-    assert "Decided as Newest version served" in trail(page)
+    assert "Decided as First version served" in trail(page)
     assert "Shadow" not in trail(page)
     assert "Assignment" not in trail(page)
