@@ -188,7 +188,7 @@ def test_counts_balance_at_all_times_while_scorers_are_killed(kafka, topic_prefi
     assert [unequal(each) for each in rounds if each.imbalance] == []
     assert rounds[-1].kinds["decision"] == 600
     assert rounds[-1].kinds["assignment"] == 0
-    assert rounds[-1].kinds["begun"] == 2
+    assert rounds[-1].kinds["begun"] == 4  # begun, declaration, policy, sources
     assert rounds[-1].kinds["stored"] == 600 + 30 + 2
     assert rounds[-1].kinds["letters"] == rounds[-1].kinds["rejected"] == 30
 
