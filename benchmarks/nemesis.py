@@ -132,10 +132,7 @@ class Nemesis:
 
     def _strike(self, act: Act) -> None:
         if act.kind == "special":
-            for name in (
-                *self._due,
-                *self.site.frozen,
-            ):  # whoever was frozen meanwhile is no longer, and everybody runs
+            for name in dict.fromkeys((*self._due, *self.site.frozen)):  # everybody runs, and nobody stands still
                 self._help_up(name)
             self.specials += 1
             self._note("special", act.target, f"drawn {act.away_seconds:.2f}")
