@@ -2,7 +2,6 @@
 
 import json
 import threading
-import time
 
 import grpc
 import pytest
@@ -81,9 +80,7 @@ def test_a_decision_is_the_journals_bytes_and_what_was_written_is_what_http_writ
 
 def test_a_call_that_may_wait_so_long_has_the_fallback_before_its_deadline(call, parts):
     parts.kafka.decides = False
-    begun = time.monotonic()
-    answer = call("Decide", paid(1), timeout=0.3)
-    assert time.monotonic() - begun < 0.3
+    answer = call("Decide", paid(1), timeout=0.3)  # past it the call would raise DEADLINE_EXCEEDED
     assert (answer.outcome, answer.decided, answer.fallback) == (wire.REVIEW, False, True)
     assert answer.fallback_reason == "deadline"
     assert not answer.HasField("sequence")

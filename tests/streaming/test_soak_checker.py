@@ -116,9 +116,9 @@ def test_a_row_more_or_less_or_changed_in_sql_is_found():
 
 
 def test_a_seed_is_the_same_acts_and_messages_each_time():
-    acts = plan(5, 60, 10, 30.0)
-    assert acts == plan(5, 60, 10, 30.0) != plan(6, 60, 10, 30.0)
-    assert Counter(each.kind for each in acts) == {"kill": 60, "pause": 10}
+    acts = plan(5, 60, 12, 30.0)
+    assert acts == plan(5, 60, 12, 30.0) != plan(6, 60, 12, 30.0)
+    assert Counter(each.kind for each in acts) == {"kill": 60, "pause": 12}
     assert Counter(each.target for each in acts if each.kind == "pause") == dict.fromkeys(TARGETS, 2)
     assert all(each.away_seconds >= 30 for each in acts if each.kind == "pause")
     assert {each.target for each in acts if each.kind == "kill"} == set(TARGETS)

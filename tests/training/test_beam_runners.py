@@ -127,6 +127,8 @@ def killed_meanwhile(part):
     return iter(())
 
 
+# Beam's own threads lose the server that the test kills.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 def test_a_job_server_that_dies_is_a_failure_worth_trying_again(tmp_path, standing_in):
     folder = tmp_path / "history"
     folder.mkdir()
