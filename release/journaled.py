@@ -16,7 +16,7 @@ from plumbline import journal
 from plumbline.decision import Decision
 from plumbline.names import Topic
 from plumbline.transaction import DAY_US, Transaction
-from streaming.kafka import end_offsets, reader
+from streaming.kafka import end_offsets, reaching, reader
 
 POLL_MS: Final = 200
 CHUNK_ENTRIES: Final = 2048
@@ -106,7 +106,7 @@ def _decisions(bootstrap: str, partition: TopicPartition, first: int, end: int, 
     found: deque[Decision] = deque(maxlen=count)
     if first >= end:
         return found
-    with closing(reader(bootstrap, {partition: first}, most_records=CHUNK_ENTRIES)) as consumer:
+    with closing(reader(bootstrap, {partition: first}, most_records=CHUNK_ENTRIES)) as consumer, reaching(bootstrap):
         while consumer.position(partition) < end:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
                 entries = (journal.decode(each.value) for each in records if each.offset < end)

@@ -84,7 +84,7 @@ def messages(bootstrap: str, prefix: str, kind: type[Kind]) -> list[tuple[int, K
     partition = TopicPartition(prefix + Topic.CONTROL.value, 0)
     end = end_offsets(bootstrap, [partition.topic])[partition]
     found: list[tuple[int, Kind]] = []
-    with closing(reader(bootstrap, [partition], damaged=True)) as consumer:
+    with closing(reader(bootstrap, [partition], damaged=True)) as consumer, reaching(bootstrap):
         while consumer.position(partition) < end:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
                 for record in records:
@@ -121,7 +121,7 @@ def answer(bootstrap: str, prefix: str, sent: Sent, seconds: float = 0.0) -> Con
     topic = prefix + Topic.CONTROL.value
     until = time.monotonic() + seconds
     end = journal_end(bootstrap, prefix)
-    with closing(_journal(bootstrap, prefix, sent.since)) as consumer:
+    with closing(_journal(bootstrap, prefix, sent.since)) as consumer, reaching(bootstrap):
         while True:
             for _, entry in _answers(consumer, topic):
                 if entry.source is not None and entry.source.offset == sent.offset:
@@ -149,7 +149,7 @@ def answers_between(bootstrap: str, prefix: str, first: int, end: int) -> list[t
     found: list[tuple[int, ControlAnswer]] = []
     if first >= end:
         return found
-    with closing(_journal(bootstrap, prefix, first)) as consumer:
+    with closing(_journal(bootstrap, prefix, first)) as consumer, reaching(bootstrap):
         partition = next(iter(consumer.assignment()))
         while consumer.position(partition) < end:
             found += [each for each in _answers(consumer, prefix + Topic.CONTROL.value) if each[0] < end]
@@ -173,7 +173,7 @@ def _answers(consumer: KafkaConsumer, topic: str) -> Iterator[tuple[int, Control
 
 def _appended_at_ms(bootstrap: str, topic: str, offset: int) -> int:
     partition = TopicPartition(topic, 0)
-    with closing(reader(bootstrap, {partition: offset}, most_records=1)) as consumer:
+    with closing(reader(bootstrap, {partition: offset}, most_records=1)) as consumer, reaching(bootstrap):
         while consumer.position(partition) <= offset:
             for records in consumer.poll(timeout_ms=POLL_MS).values():
                 for record in records:

@@ -8,7 +8,6 @@ from typing import Any, ClassVar, Final
 import msgspec
 import sqlalchemy as sa
 from kafka import TopicPartition
-from kafka.errors import KafkaError
 
 from features.declaration import DECLARATION
 from plumbline import journal
@@ -178,7 +177,7 @@ class ReleaseTries(OnSQL):
         try:
             with reached(site.broker, call=outside.call) as address:
                 carry_out(site.site(address, engine, outside), site.request, lambda version: {})
-        except (PlumblineError, KafkaError) as error:
+        except PlumblineError as error:
             site.said = error  # type: ignore[attr-defined] # a command may be refused, and be run again
         finally:
             engine.dispose()
