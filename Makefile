@@ -12,8 +12,13 @@ HEAVY := tests/features/test_pipeline_history.py tests/serving/test_official.py 
 WORKERS ?= 2
 PYTEST_OPTIONS ?=
 SOAK_OPTIONS ?=
+# What broke the product when others tried it, each kind as a test that failed before.
+TRIALS := $(addprefix tests/streaming/test_, stopped_while_catching_up.py snapshots_are_a_cache.py memory.py gaps.py \
+  bad_batches_kafka.py clock_kafka.py policy_command.py steps.py) tests/release/test_one_owner.py \
+  tests/audit/test_provenance.py tests/archive/test_import_csv.py tests/plumbline/test_policy.py \
+  tests/plumbline/test_transaction.py tests/training/test_train_command.py tests/app/test_addresses.py
 
-.PHONY: help demo test check static fast soak bench venv wheel-java airflow system frontend proto schemas lock digests clean
+.PHONY: help demo test check static fast trials soak steps bench venv wheel-java airflow system frontend proto schemas lock digests clean
 
 help: ## Show this list
 	@awk 'BEGIN {FS = ":.*## "} /^[a-z]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -37,6 +42,9 @@ soak: venv ## Kill every process 200 times over 100,000 transactions, check ever
 
 steps: venv ## Try every act at every moment of every process, over a broker in memory: some 20 minutes
 	$(BIN)/python -m benchmarks.steps $(STEPS_OPTIONS)
+
+trials: venv wheel-java frontend ## Try again what broke the product when others tried it
+	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile $(PYTEST_OPTIONS) $(TRIALS)
 
 fast:
 	$(BIN)/python -m pytest -n $(WORKERS) --dist loadfile -m "$(FAST)" $(addprefix --ignore=,$(HEAVY)) $(PYTEST_OPTIONS) tests
